@@ -1,0 +1,55 @@
+# Two commands: `make demo` shows the tool, `make test` checks it. Both install what they need into .venv.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO ?= demo
+
+.PHONY: help install checks demo test lint types contract tests format studies clean
+
+help:           ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/.installed   ## tomoseg and what it needs, in .venv
+
+# torch comes first and pinned: a range would take the newest build with gigabytes of CUDA.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) "$$(grep '^torch==' constraints.txt)"
+	$(PIP) --editable .
+	@touch $@
+
+checks: $(VENV)/.checks       ## the checks' own packages
+
+$(VENV)/.checks: $(VENV)/.installed
+	$(PIP) --editable '.[checks]'
+	@touch $@
+
+demo: install   ## the tour, on a phantom: report.html and scores.json in demo/
+	$(BIN)/tomoseg demo -o $(DEMO)
+
+test: lint types contract tests   ## format, lint, types, import contract, tests, doctests
+
+lint: checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: checks
+	$(BIN)/mypy
+
+contract: checks
+	$(BIN)/lint-imports
+
+tests: checks
+	$(BIN)/pytest --jaxtyping-packages=tomoseg,beartype.beartype
+
+format: checks  ## rewrite the files in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+studies: install ## the experiments of docs/experiments.md, one after the other (hours); results in results/
+	for study in benchmarks/study_*.py; do $(BIN)/python $$study --out results || exit 1; done
+
+clean:          ## remove what make made, demo/ and results/ excepted
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

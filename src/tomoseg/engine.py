@@ -1,0 +1,60 @@
+"""How a trained network is run."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tomoseg.train import choose_precision
+from tomoseg.unet import DoubleConvolution, UNet
+
+Stack = Float32[np.ndarray, "channel y x"]
+Probabilities = Float32[np.ndarray, "class y x"]
+
+BYTES_PER_PIXEL_AND_WIDTH = 24
+"""Memory of a forward pass, in bytes a pixel and channel of the first step: what is alive at its peak."""
+
+
+class Engine(Protocol):
+    """Runs a network on one stack."""
+
+    def run(self, stack: Stack) -> Probabilities:
+        """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
+        ...
+
+
+class TorchEngine:
+    """Runs a network with torch: batch norms folded into convolutions, channels last, on a GPU if there is one."""
+
+    def __init__(self, network: UNet) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = _fold(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        precision = choose_precision()
+        self._reduced = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+
+    def run(self, stack: Stack) -> Probabilities:
+        """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
+        image = torch.from_numpy(np.ascontiguousarray(stack))[None].to(self._device)
+        reduced = torch.autocast(self._device.type, self._reduced, enabled=self._reduced is not None)
+        with torch.inference_mode(), reduced:
+            logits = self._network(image.contiguous(memory_format=torch.channels_last))[0]
+            probabilities: Probabilities = torch.softmax(logits.float(), dim=0).cpu().numpy()
+        return probabilities
+
+
+def _fold(network: UNet) -> UNet:
+    """Return a copy of a network in evaluation mode whose batch norms are part of the convolutions before them."""
+    folded = UNet(network.config)
+    folded.load_state_dict(network.state_dict())
+    folded.eval()
+    for block in folded.modules():
+        if isinstance(block, DoubleConvolution):
+            for place in (0, 3):
+                block[place] = fuse_conv_bn_eval(block[place], block[place + 1])  # type: ignore[arg-type]
+                block[place + 1] = nn.Identity()
+    return folded

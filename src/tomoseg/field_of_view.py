@@ -1,0 +1,203 @@
+"""Where a slice shows the sample: a mask from a file, or the field of view found from constant corners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int, Shaped
+from scipy.ndimage import label
+from skimage.morphology import convex_hull_image
+
+from tomoseg.errors import VolumeError
+from tomoseg.volume import Pictures, Region, Volume, open_pictures
+
+Mask = Bool[np.ndarray, "y x"]
+
+_SAMPLED = 16
+_LEAST_SHARE = 1e-3
+_FEWEST_CORNERS = 2
+
+
+@dataclass(frozen=True)
+class FieldOfView:
+    """The pixels of each slice that count; outside counts nowhere.
+
+    Attributes
+    ----------
+    shape
+        Voxels of the volume along (z, y, x).
+    source
+        Slice number -> mask (y, x), true inside.
+
+    Examples
+    --------
+    >>> view = everything((4, 2, 3))
+    >>> bool(view.inside(3).all()), view.inside(3).shape
+    (True, (2, 3))
+    """
+
+    shape: tuple[int, int, int]
+    source: Callable[[int], Mask]
+
+    def inside(self, z: int) -> Mask:
+        """Return which pixels (y, x) of the slice `z` count."""
+        return self.source(z)
+
+
+def everything(shape: tuple[int, int, int]) -> FieldOfView:
+    """Return the field of view in which all voxels of a volume of `shape` (z, y, x) count.
+
+    Examples
+    --------
+    >>> int(everything((4, 2, 3)).inside(0).sum())
+    6
+    """
+    return same_for_all(np.ones(shape[1:], np.bool_), shape=shape)
+
+
+def same_for_all(mask: Mask, *, shape: tuple[int, int, int]) -> FieldOfView:
+    """Return the field of view of a volume of `shape` (z, y, x) whose slices share one `mask` (y, x).
+
+    Raises
+    ------
+    VolumeError
+        If the mask has another size than the slices.
+
+    Examples
+    --------
+    >>> same_for_all(np.eye(2, dtype=bool), shape=(7, 2, 2)).inside(6)
+    array([[ True, False],
+           [False,  True]])
+    """
+    _check_size("the mask", mask.shape, shape)
+    return FieldOfView(shape, partial(_copy, mask.copy()))
+
+
+def load_mask(path: Path, shape: tuple[int, int, int]) -> FieldOfView:
+    """Open a mask for a volume of `shape` (z, y, x); values other than 0 are inside.
+
+    Parameters
+    ----------
+    path
+        One picture, used for all slices, or as many pictures or pages as the volume has slices; read when
+        asked for.
+    shape
+        Voxels of the volume along (z, y, x).
+
+    Raises
+    ------
+    VolumeError
+        If the mask cannot be read or has another size or number of slices than the volume.
+
+    Examples
+    --------
+    >>> import tempfile, tifffile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> tifffile.imwrite(Path(folder.name) / "mask.tif", np.array([[0, 255, 1]], np.uint8))
+    >>> load_mask(Path(folder.name) / "mask.tif", (9, 1, 3)).inside(8)
+    array([[False,  True,  True]])
+    >>> folder.cleanup()
+    """
+    pictures = open_pictures(path)
+    _check_size(str(path), pictures.shape[1:], shape)
+    if len(pictures) not in (1, shape[0]):
+        raise VolumeError(
+            f"{path}: has {len(pictures)} masks for {shape[0]} slices; give one for all, or one for each"
+        )
+    if len(pictures) == 1:
+        return same_for_all(_nonzero(pictures, 0), shape=shape)
+    return FieldOfView(shape, partial(_nonzero, pictures))
+
+
+def auto_mask(volume: Volume) -> Mask:
+    """Return the field of view (y, x) of a volume whose corners are constant.
+
+    Outside are the pixels that hold one and the same value, the smallest or the largest there is, in all of
+    at most 16 evenly spaced slices, and are connected to a corner. At least two corners must be so, with a
+    thousandth of the picture each; else everything is inside. The inside is made convex, as a reconstructed
+    field of view is: pores of the outside's value stay inside, also where they are open towards it (but for
+    the sliver beyond their chord).
+
+    Raises
+    ------
+    VolumeError
+        If a slice cannot be read, or all slices are constant.
+
+    Examples
+    --------
+    >>> from tomoseg.volume import ArrayVolume
+    >>> y, x = np.indices((41, 41)) - 20
+    >>> plug = np.where(y**2 + x**2 <= 400, 100, 0).astype(np.uint8)
+    >>> mask = auto_mask(ArrayVolume(plug[None]))
+    >>> bool((mask == (plug > 0)).all())
+    True
+    """
+    low, high = _range_over_slices(volume)
+    if low.min() == high.max():
+        raise VolumeError(
+            f"all sampled slices hold nothing but the value {low.min()}; there is no field of view"
+        )
+    for extreme in (low.min(), high.max()):
+        outside = _cornered((low == extreme) & (high == extreme))
+        if outside.any():
+            return _convex(~outside)
+    return np.ones(low.shape, np.bool_)
+
+
+def _range_over_slices(volume: Volume) -> tuple[Shaped[np.ndarray, "y x"], Shaped[np.ndarray, "y x"]]:
+    """Return the smallest and the largest value of each pixel over the sampled slices."""
+    depth = volume.shape[0]
+    numbers = np.unique(np.linspace(0, depth - 1, min(_SAMPLED, depth)).astype(int))
+    low = high = _page(volume, int(numbers[0]))
+    for z in numbers[1:]:
+        page = _page(volume, int(z))
+        low, high = np.minimum(low, page), np.maximum(high, page)
+    return low, high
+
+
+def _page(volume: Volume, z: int) -> Shaped[np.ndarray, "y x"]:
+    region = Region(z, z + 1, 0, volume.shape[1], 0, volume.shape[2])
+    return np.asarray(volume.read(region)[0])
+
+
+def _cornered(constant: Mask) -> Mask:
+    """Return the parts of `constant` that hold a corner, if at least two corners are held by large parts."""
+    parts, n = _label(constant)
+    corners = parts[[0, 0, -1, -1], [0, -1, 0, -1]]
+    sizes = np.bincount(parts.ravel(), minlength=n + 1)
+    large = [part for part in corners if part and sizes[part] >= _LEAST_SHARE * constant.size]
+    return np.isin(parts, large) if len(large) >= _FEWEST_CORNERS else np.zeros_like(constant)
+
+
+def _convex(inside: Mask) -> Mask:
+    """Return the convex hull of the largest part of `inside`; specks beside it (hot pixels) do not count."""
+    parts, n = _label(inside)
+    largest = 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=n + 1)[1:]))
+    hull = convex_hull_image(parts == largest, offset_coordinates=False)  # type: ignore[no-untyped-call]
+    return np.asarray(hull, np.bool_)
+
+
+def _label(mask: Mask) -> tuple[Int[np.ndarray, "y x"], int]:
+    """Return `mask` with its parts, connected by pixel edges, numbered from 1."""
+    parts, n = label(mask)
+    return np.asarray(parts), int(n)
+
+
+def _nonzero(pictures: Pictures, i: int) -> Mask:
+    labelled = np.not_equal(pictures.read_picture(i), 0)
+    return np.asarray(labelled.any(axis=2) if labelled.ndim == 3 else labelled)
+
+
+def _copy(mask: Mask, z: int) -> Mask:
+    return mask.copy()
+
+
+def _check_size(what: str, size: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+    if tuple(size) != shape[1:]:
+        raise VolumeError(
+            f"{what}: has {size[0]} x {size[1]} pixels, the volume's slices have {shape[1]} x {shape[2]}"
+        )

@@ -1,0 +1,276 @@
+"""One safe file for a model: weights and samples as safetensors, everything else as JSON in its header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Shaped, UInt8
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from tomoseg.errors import ModelFileError, OutputError
+from tomoseg.labels import LabelClass
+from tomoseg.provenance import Provenance, content_hash
+from tomoseg.splits import Role
+from tomoseg.unet import UNet, UNetConfig
+from tomoseg.window import Window
+
+VERSION = 1
+ENDING = ".tomoseg"
+MOST_SAMPLES = 64
+SAMPLE_EDGE = 160
+
+_KIND = "tomoseg model"
+_WEIGHT = "weight/"
+_IMAGES, _LABELS = "samples/images", "samples/labels"
+
+
+class SliceRecord(BaseModel):
+    """What the model remembers of a labelled slice, so that it is never tested on what it has seen."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scan: int = Field(description="index into the model's scans")
+    name: str
+    number: int = Field(description="position along z, as the name says")
+    role: Role
+    content: str = Field(description="hash of the grey values")
+
+
+class ScanRecord(BaseModel):
+    """A scan that the model was trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="last part of its path")
+    source: str = Field(description="hash of its whole path")
+    voxel_size_um: tuple[float, float, float] | None = None
+
+
+class ModelRecord(BaseModel):
+    """All of a model but its weights and samples."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["tomoseg model"] = "tomoseg model"
+    version: Literal[1] = 1
+    network: UNetConfig
+    recipe: dict[str, Any] = Field(description="how it was trained")
+    window: Window
+    grey_type: str = Field(description="type of the training scan's grey values, like uint16")
+    classes: tuple[LabelClass, ...]
+    unlabelled: int | str | None = None
+    scans: tuple[ScanRecord, ...]
+    slices: tuple[SliceRecord, ...]
+    gap: int = Field(ge=0, description="slices nearer than this to a training slice are no test")
+    leaky: bool = Field(
+        default=False, description="validated on neighbours of training slices (random split)"
+    )
+    curve: tuple[dict[str, float], ...] = Field(
+        default=(), description="step, seconds and mean loss along the way"
+    )
+    validations: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and scores")
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled tiles of the training slices, on which `evaluate` fits its baselines.
+
+    Attributes
+    ----------
+    images
+        Grey values (tile, y, x) in the scan's own type.
+    labels
+        Class indices (tile, y, x).
+    """
+
+    images: Shaped[np.ndarray, "tile y x"]
+    labels: UInt8[np.ndarray, "tile y x"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network and all that is needed to use it and to judge it."""
+
+    record: ModelRecord
+    weights: Mapping[str, np.ndarray]
+    samples: Samples | None
+
+    def network(self) -> UNet:
+        """Return the network with its weights, in evaluation mode."""
+        network = UNet(self.record.network)
+        network.load_state_dict(
+            {name: torch.from_numpy(value.copy()) for name, value in self.weights.items()}
+        )
+        return network.eval()
+
+    @property
+    def content(self) -> str:
+        """Hash of the weights."""
+        return content_hash(*(self.weights[name] for name in sorted(self.weights)))
+
+
+def weights_of(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Return a network's state as arrays."""
+    return {name: value.detach().cpu().contiguous().numpy().copy() for name, value in state.items()}
+
+
+def check_model_target(path: Path, *, force: bool) -> None:
+    """Refuse a place where no model can be written; nothing is created.
+
+    Raises
+    ------
+    OutputError
+        If the name does not end in .tomoseg, something is there and `force` is off, or the folder is missing.
+    """
+    if path.suffix != ENDING:
+        raise OutputError(f"{path}: a model file's name ends in {ENDING}")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; choose another name")
+    if path.exists() and not force:
+        raise OutputError(
+            f"{path}: exists; choose another name, replace it with --force, or go on with --resume"
+        )
+
+
+def save_model(path: Path, model: Model) -> None:
+    """Write a model file, whole or not at all; what was there is replaced.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+    """
+    tensors = {_WEIGHT + name: value for name, value in model.weights.items()}
+    if model.samples is not None:
+        tensors |= {_IMAGES: model.samples.images, _LABELS: model.samples.labels}
+    save_tensors(path, tensors, json.loads(model.record.model_dump_json()))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
+    """Write arrays and a JSON record as safetensors, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+    """
+    draft = path.with_name(path.name + ".partial")
+    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(contiguous, draft, metadata={"tomoseg": json.dumps(record)})
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
+        ) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load_tensors(path: Path, *, what: str = "model") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read arrays and the JSON record that `save_tensors` wrote; nothing in the file is executed.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated, of another kind, or a pickle.
+    """
+    _refuse_others(path, what)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            record = json.loads((file.metadata() or {}).get("tomoseg", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError) as error:
+        raise ModelFileError(f"{path}: no {what} of tomoseg, damaged or truncated: {error}") from error
+    if not isinstance(record, dict):
+        raise ModelFileError(
+            f"{path}: holds weights without tomoseg's record; `tomoseg train` writes {what} files"
+        )
+    return tensors, record
+
+
+def _refuse_others(path: Path, what: str) -> None:
+    if path.is_dir():
+        raise ModelFileError(f"{path}: is a folder; a {what} file is wanted here")
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except FileNotFoundError as error:
+        raise ModelFileError(f"{path}: no such {what} file; `tomoseg train` makes one") from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if start == b"PK" or start[:1] == b"\x80":
+        raise ModelFileError(
+            f"{path}: is a pickle or an archive, as torch.save writes; such files can run code and are not opened. "
+            f"`tomoseg train` writes safe {what} files"
+        )
+
+
+def load_model(path: Path) -> Model:
+    """Read a model file.
+
+    Raises
+    ------
+    ModelFileError
+        If it is no model file of this version: another version, truncated, a pickle, weights that do not fit.
+    """
+    tensors, record = load_tensors(path)
+    _check_version(path, record)
+    try:
+        checked = ModelRecord.model_validate_json(json.dumps(record))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ModelFileError(f"{path}: its record is damaged at {place!r}: {first['msg']}") from error
+    weights = {
+        name.removeprefix(_WEIGHT): value for name, value in tensors.items() if name.startswith(_WEIGHT)
+    }
+    _check_weights(path, checked, weights)
+    return Model(checked, weights, _samples(path, tensors, len(checked.classes)))
+
+
+def _check_version(path: Path, record: Mapping[str, Any]) -> None:
+    if record.get("kind") != _KIND:
+        raise ModelFileError(f"{path}: is no model file but a {record.get('kind', 'file of unknown kind')!r}")
+    if record.get("version") != VERSION:
+        raise ModelFileError(
+            f"{path}: is of version {record.get('version')!r}; this tomoseg reads version {VERSION}. Train again, or "
+            "install the tomoseg that wrote it"
+        )
+
+
+def _check_weights(path: Path, record: ModelRecord, weights: Mapping[str, np.ndarray]) -> None:
+    if record.network.classes != len(record.classes):
+        raise ModelFileError(
+            f"{path}: {len(record.classes)} classes for a network of {record.network.classes}"
+        )
+    with torch.device("meta"):
+        wanted = {name: tuple(value.shape) for name, value in UNet(record.network).state_dict().items()}
+    found = {name: value.shape for name, value in weights.items()}
+    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if odd:
+        raise ModelFileError(
+            f"{path}: {len(odd)} weights do not fit the network, the first {odd[0]} of shape {found.get(odd[0])}"
+        )
+
+
+def _samples(path: Path, tensors: Mapping[str, np.ndarray], n_classes: int) -> Samples | None:
+    if _IMAGES not in tensors or _LABELS not in tensors:
+        return None
+    images, labels = tensors[_IMAGES], tensors[_LABELS]
+    known = (labels < n_classes) | (labels == 255)
+    if images.shape != labels.shape or images.ndim != 3 or labels.dtype != np.uint8 or not known.all():
+        raise ModelFileError(f"{path}: its samples are damaged: {images.shape} images, {labels.shape} labels")
+    return Samples(images, labels)

@@ -1,0 +1,86 @@
+"""Recipes: the network's size and all that steers its training, with the two that have a name."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tomoseg.errors import SettingError
+from tomoseg.patches import PatchSettings
+
+
+class Recipe(BaseModel):
+    """How a network is built and trained; the defaults are the recipe `fast`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    widths: tuple[int, ...] = Field(
+        default=(16, 32, 64), description="channels of each step, full resolution first"
+    )
+    bottleneck: int = Field(default=128, description="channels at the coarsest resolution")
+    context: int | None = Field(
+        default=None, description="context slices; None: 2 where slices are neighbours, else 0"
+    )
+    patches: PatchSettings = PatchSettings()
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(default=3e-3, gt=0, description="largest learning rate")
+    weight_decay: float = Field(default=1e-2, ge=0)
+    warm_up: float = Field(
+        default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate"
+    )
+    schedule: Literal["cosine", "constant"] = Field(
+        default="cosine", description="after the warm-up; cosine ends at 0"
+    )
+    average: float = Field(
+        default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
+    )
+
+
+FAST = Recipe()
+
+POSTER = Recipe(
+    widths=(64, 128, 256, 512),
+    bottleneck=1024,
+    context=0,
+    patches=PatchSettings(size=128, batch=8, draw="small", turn=False, noise_std=(0.0, 0.0)),
+    optimiser="adam",
+    learning_rate=1e-3,
+    weight_decay=0.0,
+    warm_up=0.0,
+    schedule="constant",
+    average=0.0,
+)
+
+RECIPES = {"fast": FAST, "poster": POSTER}
+
+
+def load_recipe(name: str) -> Recipe:
+    """Return the recipe of that name, or the one in a TOML file: what it leaves out is as in `fast`.
+
+    Raises
+    ------
+    SettingError
+        If there is no such recipe or file, or a setting in it is unknown or out of range.
+
+    Examples
+    --------
+    >>> load_recipe("poster").bottleneck
+    1024
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise SettingError(f"--recipe {name!r} is neither {' nor '.join(RECIPES)} nor a .toml file")
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SettingError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path}: is no TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error

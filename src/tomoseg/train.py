@@ -1,0 +1,287 @@
+"""The training loop: one `Step` record at a time, within a budget of time or steps, resumable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from tomoseg.checks import Check
+from tomoseg.losses import cross_entropy
+from tomoseg.metrics import accuracy, confusion, mean_iou
+from tomoseg.model_file import weights_of
+from tomoseg.patches import PatchSource
+from tomoseg.recipe import Recipe
+from tomoseg.unet import UNet, UNetConfig
+
+VALIDATIONS = 8
+CURVE_POINTS = 100
+_AVERAGING_STARTS = 10
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When training ends: after `steps`, or after `seconds` by the caller's clock; exactly one is given."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def share(self, step: int, elapsed: float) -> float:
+        """Return how much of the budget is used, 0 to 1.
+
+        Examples
+        --------
+        >>> Budget(steps=200).share(50, 3.0), Budget(seconds=60).share(50, 3.0)
+        (0.25, 0.05)
+        """
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        return min(1.0, elapsed / (self.seconds or math.inf))
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step did.
+
+    Attributes
+    ----------
+    step
+        Steps so far, this one included.
+    seconds
+        Of the caller's clock.
+    loss
+        Cross entropy of the batch in nats.
+    share
+        Part of the budget used.
+    patches
+        Patches seen so far.
+    validation
+        Scores of the weights at this step (`mean_iou`, `accuracy`) if they were checked.
+    """
+
+    step: int
+    seconds: float
+    loss: float
+    share: float
+    patches: int
+    validation: Mapping[str, float] | None = None
+
+
+@dataclass
+class Training:
+    """The state of a training: all that changes from step to step, and nothing else.
+
+    Attributes
+    ----------
+    network, averaged, optimiser
+        Weights, their running average (the network itself if the recipe has none), the optimiser's moments.
+    best, best_scores
+        The best validated weights so far, and how they scored; empty before the first validation.
+    step
+        Steps done.
+    curve
+        Mean loss (nats) of every hundredth of the budget, with `step` and `seconds`.
+    validations
+        `mean_iou` and `accuracy` of the averaged weights, with `step` and `seconds`.
+    """
+
+    network: UNet
+    averaged: UNet
+    optimiser: torch.optim.Optimizer
+    best: dict[str, np.ndarray] = field(default_factory=dict)
+    best_scores: dict[str, float] = field(default_factory=dict)
+    step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    validations: list[dict[str, float]] = field(default_factory=list)
+
+
+def learning_rate(recipe: Recipe, share: float) -> float:
+    """Return the learning rate after `share` of the budget: a linear warm-up, then constant or cosine to zero.
+
+    I. Loshchilov, F. Hutter, SGDR, ICLR 2017, DOI 10.48550/arXiv.1608.03983.
+
+    Examples
+    --------
+    >>> recipe = Recipe(learning_rate=1.0, warm_up=0.5)
+    >>> [round(learning_rate(recipe, share), 2) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    [0.02, 0.5, 1.0, 0.5, 0.0]
+    """
+    if share < recipe.warm_up:
+        return recipe.learning_rate * max(share / recipe.warm_up, 0.02)
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    done = (share - recipe.warm_up) / (1 - recipe.warm_up)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def choose_precision() -> str:
+    """Return bf16 mixed precision where the hardware multiplies bf16 faster, else float32, in Fabric's words.
+
+    On processors without such instructions bf16 is emulated and a hundred times slower.
+    """
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def make_fabric() -> Fabric:
+    """Return what places network and data on the device that there is, in the precision that suits it."""
+    return Fabric(accelerator="auto", devices=1, precision=choose_precision())
+
+
+def start(config: UNetConfig, recipe: Recipe, *, seed: int) -> Training:
+    """Return a training before its first step, its weights drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = UNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    optimiser = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    averaged = deepcopy(network).eval() if recipe.average else network
+    return Training(network, averaged, optimiser)
+
+
+def train(
+    training: Training,
+    recipe: Recipe,
+    source: PatchSource,
+    checks: Sequence[Check],
+    *,
+    fabric: Fabric,
+    budget: Budget,
+    clock: Callable[[], float],
+    seed: int,
+) -> Iterator[Step]:
+    """Train until the budget is used, yielding a record of each step; `training` changes as it goes.
+
+    The randomness of a step depends on `seed` and the step's number only, so that a training that was stopped
+    goes on as if it had not been.
+
+    Parameters
+    ----------
+    training
+        From `start`, or loaded.
+    recipe
+        How.
+    source
+        Draws the patches.
+    checks
+        Validation data, run eight times in all; the best weights are kept in `training`.
+    fabric
+        Device and precision.
+    budget
+        When to end; the last validation is part of it.
+    clock
+        Seconds since the user's start, a stopped part's included.
+    seed
+        Of the patch draws.
+    """
+    network, optimiser = fabric.setup(training.network, training.optimiser)
+    training.averaged.to(fabric.device)
+    reserve = 0.0  # seconds that one more step and the last validation will take
+    while (share := budget.share(training.step, clock() + reserve)) < 1.0:
+        began = clock()
+        _set_rate(optimiser, learning_rate(recipe, share))
+        loss = _step(network, optimiser, source, fabric, np.random.default_rng([seed, training.step]))
+        training.step += 1
+        _average(training, recipe.average)
+        _note_loss(training, loss, share, clock())
+        step_seconds, began = clock() - began, clock()
+        scores = None
+        if _due(budget.share(training.step, clock() + reserve), len(training.validations)):
+            scores = _validate(training, checks, fabric, seconds=clock())
+            reserve = clock() - began
+        reserve = max(reserve, step_seconds)
+        yield _record(training, source, loss, budget, clock(), scores)
+
+
+def _due(share: float, done: int) -> bool:
+    return share * VALIDATIONS >= done + 1
+
+
+def _record(
+    training: Training,
+    source: PatchSource,
+    loss: float,
+    budget: Budget,
+    now: float,
+    scores: Mapping[str, float] | None,
+) -> Step:
+    patches = training.step * source.settings.batch
+    return Step(training.step, now, loss, budget.share(training.step, now), patches, scores)
+
+
+def _note_loss(training: Training, loss: float, share: float, now: float) -> None:
+    """Add a loss to the curve: to its last point, until that stands for a hundredth of the budget."""
+    if not training.curve or share >= training.curve[-1]["share"] + 1 / CURVE_POINTS:
+        training.curve.append({"step": 0.0, "seconds": now, "loss": 0.0, "share": share, "steps": 0.0})
+    point = training.curve[-1]
+    point["steps"] += 1
+    point["loss"] += (loss - point["loss"]) / point["steps"]
+    point["step"] = training.step
+
+
+def _set_rate(optimiser: Any, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _step(
+    network: Any, optimiser: Any, source: PatchSource, fabric: Fabric, rng: np.random.Generator
+) -> float:
+    images, labels = source.batch(rng)
+    image = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+    image, label = fabric.to_device(image), fabric.to_device(torch.from_numpy(labels))
+    network.train()
+    optimiser.zero_grad(set_to_none=True)
+    loss = cross_entropy(network(image), label)
+    fabric.backward(loss)
+    optimiser.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def _average(training: Training, decay: float) -> None:
+    """Move the averaged weights towards the network's; faster at first, when there is nothing worth keeping."""
+    if not decay:
+        return
+    weight = 1 - min(decay, training.step / (training.step + _AVERAGING_STARTS))
+    averaged, current = training.averaged.state_dict(), training.network.state_dict()
+    floats = [name for name, value in current.items() if value.is_floating_point()]
+    torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], weight)
+
+
+def _validate(
+    training: Training, checks: Sequence[Check], fabric: Fabric, *, seconds: float
+) -> Mapping[str, float]:
+    """Score the averaged weights, note it, and keep them if they are the best so far."""
+    scores = validate(training.averaged, checks, fabric)
+    training.validations.append({"step": float(training.step), "seconds": seconds, **scores})
+    if not training.best or scores["mean_iou"] >= training.best_scores["mean_iou"]:
+        training.best, training.best_scores = weights_of(training.averaged.state_dict()), scores
+    return scores
+
+
+def validate(network: UNet, checks: Sequence[Check], fabric: Fabric) -> dict[str, float]:
+    """Return `mean_iou` and `accuracy` of a network over all checks; the network is left in evaluation mode."""
+    network.eval()
+    n = network.config.classes
+    total = np.zeros((n, n), np.int64)
+    with torch.inference_mode(), fabric.autocast():
+        for part in checks:
+            image = fabric.to_device(torch.from_numpy(part.image[None]))
+            logits = network(image.contiguous(memory_format=torch.channels_last))[0]
+            found = logits.argmax(0).to(torch.uint8).cpu().numpy()[part.inner]
+            total += confusion(part.label, found, n)
+    return {"mean_iou": mean_iou(total), "accuracy": accuracy(total)} if total.any() else _nothing_labelled()
+
+
+def _nothing_labelled() -> dict[str, float]:
+    # Without validation pixels the last weights are the best that are known.
+    return {"mean_iou": 0.0, "accuracy": 0.0}

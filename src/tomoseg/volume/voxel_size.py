@@ -1,0 +1,107 @@
+"""Voxel sizes in micrometres, from what TIFF, ImageJ and OME write into a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+VoxelSize = tuple[float, float, float]
+
+_MICROMETRES = {
+    "nm": 1e-3, "nanometer": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0,
+    "microns": 1.0, "micrometer": 1.0, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "m": 1e6, "å": 1e-4,
+}  # fmt: skip
+_PRINTING_DPI = (72, 96, 100, 144, 150, 200, 300, 600, 1200)
+
+
+def from_imagej(metadata: Mapping[str, Any], *, x_per_unit: float, y_per_unit: float) -> VoxelSize | None:
+    """Return the voxel size (z, y, x) that ImageJ wrote, or None where it wrote no length.
+
+    Parameters
+    ----------
+    metadata
+        ImageJ's description: `unit`, and `spacing` along z, which is x's where it is missing.
+    x_per_unit, y_per_unit
+        Pixels a unit, from the TIFF resolution tags; 0 where they are missing.
+
+    Examples
+    --------
+    >>> from_imagej({"unit": "nm", "spacing": 20.0}, x_per_unit=0.1, y_per_unit=0.1)
+    (0.02, 0.01, 0.01)
+    """
+    unit = metadata.get("unit")
+    factors = [_factor(metadata.get(key, unit)) for key in ("zunit", "yunit", "unit")]
+    if None in factors or x_per_unit <= 0:
+        return None
+    z_um, y_um, x_um = (f for f in factors if f is not None)
+    x = x_um / x_per_unit
+    y = y_um / y_per_unit if y_per_unit > 0 else x
+    return _lengths(z_um * abs(float(metadata.get("spacing", 0))), y, x)
+
+
+def from_ome(xml: str) -> VoxelSize | None:
+    """Return the voxel size (z, y, x) of the first image of an OME-XML text, or None where it has none.
+
+    A size along z or y that is missing is taken to be x's.
+
+    Examples
+    --------
+    >>> from_ome('<OME><Image><Pixels PhysicalSizeX="50" PhysicalSizeXUnit="nm"/></Image></OME>')
+    (0.05, 0.05, 0.05)
+    """
+    pixels = ome_pixels(xml)
+    x, y, z = (_ome_length(pixels, axis) for axis in "XYZ")
+    return _lengths(z, y, x) if x else None
+
+
+def from_tiff(*, x_per_unit: float, y_per_unit: float, unit: int) -> VoxelSize | None:
+    """Return the voxel size (z, y, x) of plain TIFF resolution tags, or None.
+
+    Only centimetres (`unit` 3) are taken for a length: resolutions in inches (2) are printing defaults, as
+    are centimetres that come to a printer's number of dots an inch.
+
+    Examples
+    --------
+    >>> from_tiff(x_per_unit=20000, y_per_unit=20000, unit=3)
+    (0.5, 0.5, 0.5)
+    >>> from_tiff(x_per_unit=300, y_per_unit=300, unit=2) is None
+    True
+    """
+    dpi = x_per_unit * 2.54
+    printing = any(math.isclose(dpi, usual, rel_tol=2e-3) for usual in _PRINTING_DPI)
+    if unit != 3 or x_per_unit <= 0 or printing:
+        return None
+    return _lengths(0.0, 1e4 / y_per_unit if y_per_unit > 0 else 0.0, 1e4 / x_per_unit)
+
+
+def ome_pixels(xml: str) -> Mapping[str, str]:
+    """Return the attributes of the first `Pixels` element of an OME-XML text; empty where there is none.
+
+    Examples
+    --------
+    >>> ome_pixels('<OME><Image><Pixels SizeC="1" SizeZ="5"/></Image></OME>')
+    {'SizeC': '1', 'SizeZ': '5'}
+    """
+    for element in ElementTree.fromstring(xml).iter():
+        if element.tag.rpartition("}")[2] == "Pixels":
+            return dict(element.attrib)
+    return {}
+
+
+def _factor(unit: object) -> float | None:
+    return _MICROMETRES.get(unit.strip().lower()) if isinstance(unit, str) else None
+
+
+def _ome_length(pixels: Mapping[str, str], axis: str) -> float:
+    factor = _factor(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    return float(pixels.get(f"PhysicalSize{axis}", 0)) * (factor or 0.0)
+
+
+def _lengths(z: float, y: float, x: float) -> VoxelSize | None:
+    """Fill in what is 0 with the size along x; 12 digits hide the rounding of rational tags only."""
+    if not (x > 0 and math.isfinite(x)):
+        return None
+    lengths = [float(f"{length:.12g}") for length in (z or x, y or x, x)]
+    return lengths[0], lengths[1], lengths[2]

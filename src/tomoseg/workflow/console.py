@@ -1,0 +1,129 @@
+"""What people see while a verb runs: progress bars on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO, TypeVar
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Item = TypeVar("Item")
+
+_PLAIN_EVERY_SECONDS = 10.0
+
+
+class Bar(Protocol):
+    """Progress of one piece of work."""
+
+    def update(self, done: float, note: str = "") -> None:
+        """Say how much is done, in the units of the bar's total, and what else is worth knowing."""
+        ...
+
+
+class _Silent:
+    def update(self, done: float, note: str = "") -> None:
+        """Draw nothing."""
+
+
+class _Plain:
+    """Writes a line when it starts, at most every ten seconds, and at the end."""
+
+    def __init__(self, title: str, total: float, stream: TextIO) -> None:
+        self._title, self._total, self._stream = title, total, stream
+        self._began = self._last = time.monotonic()
+        self._done, self._note, self._said = 0.0, "", False
+
+    def update(self, done: float, note: str = "") -> None:
+        self._done, self._note = done, note
+        now = time.monotonic()
+        if now - self._last >= _PLAIN_EVERY_SECONDS:
+            self._last, self._said = now, True
+            share = min(1.0, done / self._total)
+            left = (now - self._began) * (1 - share) / share if share else None
+            rest = f", {_duration(left)} left" if left is not None else ""
+            self._write(f"{self._title}: {100 * share:.0f} %{rest}{note and ', ' + note}")
+
+    def finish(self) -> None:
+        took = time.monotonic() - self._began
+        if took >= 2 or self._said:
+            self._write(f"{self._title}: done in {_duration(took)}{self._note and ', ' + self._note}")
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
+class _Rich:
+    def __init__(self, progress: Progress, title: str, total: float) -> None:
+        self._progress, self._task = progress, progress.add_task(title, total=total, note="")
+
+    def update(self, done: float, note: str = "") -> None:
+        self._progress.update(self._task, completed=done, note=note)
+
+
+class Console:
+    """Where a verb talks to: progress and remarks go to stderr, results to stdout.
+
+    Parameters
+    ----------
+    quiet
+        Only warnings and results.
+    """
+
+    def __init__(self, *, quiet: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self._quiet, self._out, self._err = quiet, out or sys.stdout, err or sys.stderr
+        self._rich = RichConsole(file=self._err, highlight=False)
+
+    def result(self, text: str) -> None:
+        """Print a result."""
+        self._out.write(text + "\n")
+        self._out.flush()
+
+    def say(self, text: str) -> None:
+        """Print a remark."""
+        if not self._quiet:
+            self._err.write(text + "\n")
+            self._err.flush()
+
+    def warn(self, text: str) -> None:
+        """Print a warning."""
+        self._err.write(f"warning: {text}\n")
+        self._err.flush()
+
+    @contextmanager
+    def progress(self, title: str, total: float) -> Iterator[Bar]:
+        """Show the progress of one piece of work."""
+        if self._quiet:
+            yield _Silent()
+        elif self._rich.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=30),
+                TextColumn("{task.percentage:3.0f} %"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            with Progress(*columns, console=self._rich) as progress:
+                yield _Rich(progress, title, total)
+        else:
+            bar = _Plain(title, total, self._err)
+            yield bar
+            bar.finish()
+
+    def track(self, items: Iterable[Item], title: str, total: int) -> Iterator[Item]:
+        """Yield `items`, showing how many of `total` are done."""
+        with self.progress(title, total) as bar:
+            for done, item in enumerate(items):
+                bar.update(done)
+                yield item
+            bar.update(total)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

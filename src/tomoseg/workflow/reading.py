@@ -1,0 +1,130 @@
+"""Open what the user named: a scan, its labels, the part that counts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tomoseg.errors import LabelError, SettingError
+from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask, same_for_all
+from tomoseg.labels import LabelClass, Value, find_classes
+from tomoseg.slices import Scan, SliceCache, check_sizes, pair_slices
+from tomoseg.volume import PagedVolume, Pictures, Region, open_pictures, open_volume
+from tomoseg.workflow.console import Console
+
+_CACHE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume and the part of it that counts."""
+
+    volume: PagedVolume
+    view: FieldOfView
+    region: Region
+    path: Path
+
+
+def open_source(path: Path, *, roi: str | None, mask: str | None) -> Source:
+    """Open a volume, its region of interest and its field of view."""
+    volume = open_volume(path)
+    region = Region.parse(roi, shape=volume.shape) if roi else Region.whole(volume.shape)
+    return Source(volume, open_view(volume, mask), region, path)
+
+
+def open_view(volume: PagedVolume, mask: str | None) -> FieldOfView:
+    """Return the field of view that `--mask` asks for: everything, a file's, or found from constant corners."""
+    if mask is None:
+        return everything(volume.shape)
+    if mask == "auto":
+        return same_for_all(auto_mask(volume), shape=volume.shape)
+    return load_mask(Path(mask), volume.shape)
+
+
+def cache_for(volume: PagedVolume) -> SliceCache:
+    """Return a cache of whole slices that takes at most a quarter of the memory that is free now."""
+    return SliceCache(volume, limit_bytes=int(_CACHE_SHARE * psutil.virtual_memory().available))
+
+
+def source_hash(path: Path) -> str:
+    """Return what a scan is known by: a hash of its whole path, which says nothing about the user's folders."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+
+
+def open_scans(
+    places: Sequence[tuple[Path, Path]],
+    *,
+    roi: str | None,
+    mask: str | None,
+    stated: Mapping[str, Value] | None,
+    unlabelled: Value | None,
+    known: tuple[LabelClass, ...] | None = None,
+    console: Console,
+) -> tuple[Scan, ...]:
+    """Open scans with their labels; all share their classes, found in the labels unless they are `known`.
+
+    Parameters
+    ----------
+    places
+        Images and labels of each scan.
+    roi, mask
+        As the user gave them, for each scan.
+    stated, unlabelled
+        Classes and "not labelled" as the user gave them.
+    known
+        Classes of a model.
+    console
+        Shows progress.
+
+    Raises
+    ------
+    InputError
+        If anything cannot be read or does not fit together.
+    """
+    sources = [open_source(images, roi=roi, mask=mask) for images, _ in places]
+    pictures = [open_pictures(labels) for _, labels in places]
+    for (images, labels), source, found in zip(places, sources, pictures, strict=True):
+        if images.resolve() == labels.resolve():
+            raise SettingError(f"{images}: is given as the images and as the labels")
+        check_sizes(source.volume, found)
+    pairs = [pair_slices(s.volume.names, p.names) for s, p in zip(sources, pictures, strict=True)]
+    classes = known or _find_classes(pictures, stated, unlabelled, console)
+    return tuple(
+        Scan(
+            source.volume,
+            found,
+            paired,
+            classes,
+            unlabelled,
+            source.view,
+            source.region,
+            source_hash(source.path),
+            cache_for(source.volume),
+        )
+        for source, found, paired in zip(sources, pictures, pairs, strict=True)
+    )
+
+
+def _find_classes(
+    pictures: Sequence[Pictures],
+    stated: Mapping[str, Value] | None,
+    unlabelled: Value | None,
+    console: Console,
+) -> tuple[LabelClass, ...]:
+    several = len(pictures) > 1
+    named = (
+        (f"{found.path.name}/{name}" if several else name, found.read_picture(i))
+        for found in pictures
+        for i, name in enumerate(found.names)
+    )
+    total = sum(len(found) for found in pictures)
+    classes = find_classes(
+        console.track(named, "reading labels", total), stated=stated, unlabelled=unlabelled
+    )
+    if len(classes) > 32:
+        raise LabelError(f"{len(classes)} classes were stated; at most 32 are possible")
+    return classes
