@@ -76,9 +76,7 @@ def test_pores_of_the_outsides_value_stay_inside_also_where_they_are_open_to_it(
     mask = auto_mask(ArrayVolume(values))
     assert not mask[~DISC].any()
     lost = np.argwhere(DISC & ~mask)
-    assert (
-        lost[:, 1] >= 82
-    ).all()  # columns 82 and 83: beyond the chord of the open pore, less than a pixel deep
+    assert (lost[:, 1] >= 82).all()  # columns 82 and 83: beyond the chord of the open pore, less than a pixel deep
 
 
 def test_hot_pixels_outside_stay_outside() -> None:
@@ -105,9 +103,7 @@ def test_a_constant_volume_is_refused() -> None:
 
 
 @pytest.mark.data
-@pytest.mark.skipif(
-    not SANDSTONE.exists(), reason="the real data of ../shared/data or TOMOSEG_DATA are not here"
-)
+@pytest.mark.skipif(not SANDSTONE.exists(), reason="the real data of ../shared/data or TOMOSEG_DATA are not here")
 def test_the_sandstones_reconstructed_circle_is_found() -> None:
     volume = open_volume(SANDSTONE / "images")
     mask = auto_mask(volume)

@@ -77,13 +77,9 @@ def test_a_stack_of_rgb_pages_has_its_pages_names(tmp_path: Path) -> None:
 
 def test_colours_of_16_bits_and_two_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 4, 3), np.uint16), photometric="rgb")
-    with pytest.raises(
-        VolumeError, match="3 channels of uint16; label pictures are grey, palette, or RGB of 8 bits"
-    ):
+    with pytest.raises(VolumeError, match="3 channels of uint16; label pictures are grey, palette, or RGB of 8 bits"):
         open_pictures(tmp_path / "a.tif")
-    tifffile.imwrite(
-        tmp_path / "a.tif", np.zeros((3, 4, 2), np.uint8), photometric="minisblack", planarconfig="contig"
-    )
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 4, 2), np.uint8), photometric="minisblack", planarconfig="contig")
     with pytest.raises(VolumeError, match="2 channels"):
         open_pictures(tmp_path / "a.tif")
 
@@ -92,7 +88,5 @@ def test_colours_among_grey_pictures_are_listed(tmp_path: Path) -> None:
     for i in range(3):
         Image.fromarray(INDICES).save(tmp_path / f"{i}.png")
     palette_picture().save(tmp_path / "2.png")
-    with pytest.raises(
-        VolumeError, match=r"1 of 3 differ from the others' 2 x 3 uint8: 2.png \(2 x 3 RGB uint8\)"
-    ):
+    with pytest.raises(VolumeError, match=r"1 of 3 differ from the others' 2 x 3 uint8: 2.png \(2 x 3 RGB uint8\)"):
         open_pictures(tmp_path)

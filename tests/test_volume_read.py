@@ -68,12 +68,8 @@ def test_a_region_is_the_box_of_the_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("imagej", [True, False])
-def test_a_region_reads_its_own_pages_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imagej: bool
-) -> None:
-    tifffile.imwrite(
-        tmp_path / "s.tif", STACK, photometric="minisblack", imagej=imagej, metadata={"axes": "ZYX"}
-    )
+def test_a_region_reads_its_own_pages_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imagej: bool) -> None:
+    tifffile.imwrite(tmp_path / "s.tif", STACK, photometric="minisblack", imagej=imagej, metadata={"axes": "ZYX"})
     volume = open_volume(tmp_path / "s.tif")
     seen = []
     for page in volume.pages:
@@ -166,17 +162,13 @@ def test_imagejs_unit_resolution_and_spacing_give_micrometres(
     tmp_path: Path, unit: str | None, per_unit: float, spacing: float | None, expected: object
 ) -> None:
     metadata = {k: v for k, v in (("axes", "ZYX"), ("unit", unit), ("spacing", spacing)) if v is not None}
-    tifffile.imwrite(
-        tmp_path / "s.tif", STACK, imagej=True, resolution=(per_unit, per_unit), metadata=metadata
-    )
+    tifffile.imwrite(tmp_path / "s.tif", STACK, imagej=True, resolution=(per_unit, per_unit), metadata=metadata)
     assert open_volume(tmp_path / "s.tif").voxel_size_um == pytest.approx(expected)
 
 
 def test_ome_physical_sizes_give_micrometres(tmp_path: Path) -> None:
     sizes = {"PhysicalSizeX": 18, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.019, "PhysicalSizeZ": 0.02}
-    tifffile.imwrite(
-        tmp_path / "s.tif", STACK, ome=True, photometric="minisblack", metadata={"axes": "ZYX", **sizes}
-    )
+    tifffile.imwrite(tmp_path / "s.tif", STACK, ome=True, photometric="minisblack", metadata={"axes": "ZYX", **sizes})
     assert open_volume(tmp_path / "s.tif").voxel_size_um == pytest.approx((0.02, 0.019, 0.018))
 
 
@@ -300,9 +292,7 @@ def test_odd_sizes_and_types_in_a_folder_are_listed(tmp_path: Path) -> None:
     for i in range(4):
         tifffile.imwrite(tmp_path / f"s{i}.tif", np.zeros((3, 4), np.uint8))
     tifffile.imwrite(tmp_path / "s2.tif", np.zeros((3, 5), np.uint8))
-    with pytest.raises(
-        VolumeError, match=r"1 of 4 differ from the others' 3 x 4 uint8: s2.tif \(3 x 5 uint8\)"
-    ):
+    with pytest.raises(VolumeError, match=r"1 of 4 differ from the others' 3 x 4 uint8: s2.tif \(3 x 5 uint8\)"):
         open_volume(tmp_path)
     tifffile.imwrite(tmp_path / "s2.tif", np.zeros((3, 4), np.uint16))
     with pytest.raises(VolumeError, match=r"s2.tif \(3 x 4 uint16\)"):

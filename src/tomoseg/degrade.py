@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
+from tomoseg.errors import SettingError
 from tomoseg.window import Window
 
 FULL_SCALE = 65535.0
@@ -14,7 +15,14 @@ FULL_SCALE = 65535.0
 
 
 def full_range(dtype: np.dtype[Any], window: Window) -> float:
-    """Return the grey values that 65535 units of `noise_std` span: the integer type's range, else the window."""
+    """Return the grey values that 65535 units of `noise_std` span: the integer type's range, else the window.
+
+    Examples
+    --------
+    >>> window = Window(low=-1.0, high=3.0)
+    >>> full_range(np.dtype(np.uint8), window), full_range(np.dtype(np.float32), window)
+    (255.0, 4.0)
+    """
     if np.issubdtype(dtype, np.integer):
         return float(np.iinfo(dtype).max) - float(np.iinfo(dtype).min)
     return window.width
@@ -32,7 +40,13 @@ def noise_std_grey(noise_std: float, *, dtype: np.dtype[Any], window: Window) ->
 
 
 def noise_std_units(std_grey: float, *, dtype: np.dtype[Any], window: Window) -> float:
-    """Return a std in grey values in the unit of `noise_std`; the inverse of `noise_std_grey`."""
+    """Return a std in grey values in the unit of `noise_std`; the inverse of `noise_std_grey`.
+
+    Examples
+    --------
+    >>> noise_std_units(51.0, dtype=np.dtype(np.uint8), window=Window(low=0, high=100))
+    13107.0
+    """
     return std_grey * FULL_SCALE / full_range(dtype, window)
 
 
@@ -54,8 +68,22 @@ def add_gaussian_noise(
     rng
         Source of the noise; each value gets its own draw.
     clip_to
-        An integer type into whose range the result is clipped and to whose steps it is rounded, as a detector would.
+        An integer type into whose range the result is clipped and to whose steps it is rounded, as a detector
+        would. Floats have neither an end nor steps: with a float type nothing is changed.
+
+    Raises
+    ------
+    SettingError
+        If `std_grey` is negative or no number.
+
+    Examples
+    --------
+    >>> noisy = add_gaussian_noise(np.full((200, 200), 100, np.uint8), 20.0, rng=np.random.default_rng(0))
+    >>> round(float(noisy.mean())), round(float(noisy.std()))
+    (100, 20)
     """
+    if not 0 <= std_grey < np.inf:
+        raise SettingError(f"a noise std of {std_grey:g} grey values is not possible; it is 0 or more")
     noisy = grey.astype(np.float32)
     if std_grey > 0:
         noisy += rng.standard_normal(grey.shape, dtype=np.float32) * np.float32(std_grey)

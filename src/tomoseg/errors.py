@@ -45,7 +45,7 @@ class ModelFileError(InputError):
 
 
 class SettingError(InputError):
-    """An option or a setting outside its range."""
+    """An option or setting outside its range."""
 
 
 class OutputError(InputError):

@@ -105,9 +105,7 @@ def load_mask(path: Path, shape: tuple[int, int, int]) -> FieldOfView:
     pictures = open_pictures(path)
     _check_size(str(path), pictures.shape[1:], shape)
     if len(pictures) not in (1, shape[0]):
-        raise VolumeError(
-            f"{path}: has {len(pictures)} masks for {shape[0]} slices; give one for all, or one for each"
-        )
+        raise VolumeError(f"{path}: has {len(pictures)} masks for {shape[0]} slices; give one for all, or one for each")
     if len(pictures) == 1:
         return same_for_all(_nonzero(pictures, 0), shape=shape)
     return FieldOfView(shape, partial(_nonzero, pictures))
@@ -138,9 +136,7 @@ def auto_mask(volume: Volume) -> Mask:
     """
     low, high = _range_over_slices(volume)
     if low.min() == high.max():
-        raise VolumeError(
-            f"all sampled slices hold nothing but the value {low.min()}; there is no field of view"
-        )
+        raise VolumeError(f"all sampled slices hold nothing but the value {low.min()}; there is no field of view")
     for extreme in (low.min(), high.max()):
         outside = _cornered((low == extreme) & (high == extreme))
         if outside.any():
@@ -198,6 +194,4 @@ def _copy(mask: Mask, z: int) -> Mask:
 
 def _check_size(what: str, size: tuple[int, ...], shape: tuple[int, int, int]) -> None:
     if tuple(size) != shape[1:]:
-        raise VolumeError(
-            f"{what}: has {size[0]} x {size[1]} pixels, the volume's slices have {shape[1]} x {shape[2]}"
-        )
+        raise VolumeError(f"{what}: has {size[0]} x {size[1]} pixels, the volume's slices have {shape[1]} x {shape[2]}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import colorsys
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -33,9 +34,7 @@ class LabelClass(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
-    value: int | str = Field(
-        description="grey value or index in the label pictures, or a colour like #ff0000"
-    )
+    value: int | str = Field(description="grey value or index in the label pictures, or a colour like #ff0000")
     colour: str = Field(pattern=r"^#[0-9a-f]{6}$", description="colour in reports")
 
 
@@ -52,7 +51,7 @@ def parse_value(text: str) -> Value:
     SettingError
         If `text` is neither.
     """
-    if re.fullmatch(r"\d{1,9}", text):
+    if re.fullmatch(r"-?\d{1,9}", text):
         return int(text)
     if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
         return text.lower()
@@ -76,14 +75,10 @@ def parse_classes(texts: Sequence[str]) -> dict[str, Value]:
     for text in texts:
         name, equals, value = text.rpartition("=")
         if not (name and equals):
-            raise SettingError(
-                f"--classes {text!r} is not of the form NAME=VALUE, like pore=0 or clay=#00ff00"
-            )
+            raise SettingError(f"--classes {text!r} is not of the form NAME=VALUE, like pore=0 or clay=#00ff00")
         parsed = parse_value(value)
         if name in stated or parsed in stated.values():
-            raise SettingError(
-                f"--classes names {name!r} or the value {parsed} twice; each class needs its own"
-            )
+            raise SettingError(f"--classes names {name!r} or the value {parsed} twice; each class needs its own")
         stated[name] = parsed
     return stated
 
@@ -139,40 +134,64 @@ def find_classes(
     ------
     LabelError
         If a picture holds values that are no class (soft edges, a forgotten class), if grey and colour pictures
-        are mixed, or if fewer than two classes occur.
+        are mixed or stated in the other's way, or if fewer than two classes, or more than 32, occur.
+    SettingError
+        If more than 32 classes are stated, or one of them also as `unlabelled`.
+
+    Examples
+    --------
+    >>> labels = np.array([[0, 0, 255]], np.uint8)
+    >>> [item.name for item in find_classes([("a.tif", labels)])]
+    ['class_0', 'class_255']
+    >>> [item.name for item in find_classes([("a.tif", labels)], stated={"Ni": 255, "pore": 0})]
+    ['Ni', 'pore']
     """
-    counts: dict[int, int] = {}
-    soft: dict[int, int] = {}
+    known = _known_values(stated, unlabelled)
+    counts: Counter[int] = Counter()
+    wide: set[int] = set()
     coloured: bool | None = None
-    stated_values = {_packed(value) for value in (stated or {}).values()}
     for where, picture in pictures:
-        if coloured not in (None, picture.ndim == 3):
-            raise LabelError(
-                f"{where} is {'colour' if picture.ndim == 3 else 'grey'}, the pictures before it are not"
-            )
-        coloured = picture.ndim == 3
+        if coloured is None:
+            coloured = _check_kind(picture, [*known.values(), unlabelled], where=where)
+        elif coloured != (picture.ndim == 3):
+            raise LabelError(f"{where} is {'grey' if coloured else 'colour'}, the pictures before it are not")
         values = picture_values(picture, where=where)
-        ignored = set() if unlabelled is None else {_packed(unlabelled)}
-        found = _count(values, ignored)
+        found = _count(values, set() if unlabelled is None else {_packed(unlabelled)})
         if stated:
-            _refuse_strangers(
-                where, {v: n for v, n in found.items() if v not in stated_values}, stated, coloured
-            )
-        else:
-            _refuse_many(where, found, coloured)
-            soft.update(
-                {v: n for v, n in found.items() if not _has_interior(values == v)} if len(found) > 2 else {}
-            )
-        for value, count in found.items():
-            counts[value] = counts.get(value, 0) + count
-            if value in soft and _has_interior(values == value):
-                del soft[value]
-    if soft and not stated:
-        _refuse_soft(soft, bool(coloured))
+            strange = {value: n for value, n in found.items() if value not in known}
+            _refuse_strangers(where, strange, stated, coloured)
+        counts.update(found)
+        _refuse_many(where, counts, coloured)
+        wide |= {value for value in found.keys() - wide if _has_interior(values == value)}
+    if not stated and len(counts) > 2:
+        _refuse_soft({value: n for value, n in counts.items() if value not in wide}, bool(coloured))
     if len(counts) < 2:
         only = ", ".join(str(_shown(value, coloured=bool(coloured))) for value in counts) or "none at all"
         raise LabelError(f"the labels hold one class only (value {only}); a segmentation needs at least two")
     return _name_classes(sorted(counts), coloured=bool(coloured), stated=stated)
+
+
+def _known_values(stated: Mapping[str, Value] | None, unlabelled: Value | None) -> dict[int, Value]:
+    """Return the stated classes' values by their packed form, having checked them against `unlabelled`."""
+    known = {_packed(value): value for value in (stated or {}).values()}
+    if len(known) > MOST_CLASSES:
+        raise SettingError(f"--classes states {len(known)} classes; at most {MOST_CLASSES} are possible")
+    if unlabelled is not None and unlabelled in known.values():
+        raise SettingError(f"{unlabelled} is given as a class and by --unlabelled; it can only be one of them")
+    return known
+
+
+def _check_kind(picture: Picture, values: Iterable[Value | None], *, where: str) -> bool:
+    """Return whether `picture` has colours; refuse grey values stated for it then, and colours otherwise.
+
+    Packed into one number, #0000ff and the grey value 255 would be the same.
+    """
+    coloured = picture.ndim == 3
+    kinds = ("colour", "grey value") if coloured else ("grey value", "colour")
+    for value in values:
+        if value is not None and isinstance(value, str) != coloured:
+            raise LabelError(f"{where} holds a {kinds[0]} a pixel, but {value} is a {kinds[1]}; state {kinds[0]}s")
+    return coloured
 
 
 def _count(values: Shaped[np.ndarray, "y x"], ignored: set[int]) -> dict[int, int]:
@@ -191,9 +210,7 @@ def _listed(found: Mapping[int, int], coloured: bool) -> str:
     return text + (f" and {len(found) - 8} more values" if len(found) > 8 else "")
 
 
-def _refuse_strangers(
-    where: str, strange: Mapping[int, int], stated: Mapping[str, Value], coloured: bool
-) -> None:
+def _refuse_strangers(where: str, strange: Mapping[int, int], stated: Mapping[str, Value], coloured: bool) -> None:
     if strange:
         known = ", ".join(f"{value} {name}" for name, value in stated.items())
         raise LabelError(
@@ -205,17 +222,18 @@ def _refuse_strangers(
 def _refuse_many(where: str, found: Mapping[int, int], coloured: bool) -> None:
     if len(found) > MOST_CLASSES:
         raise LabelError(
-            f"{where} holds {len(found)} different values, the commonest {_listed(found, coloured)}; at most "
-            f"{MOST_CLASSES} can be classes. Are these the images, or labels saved with soft edges?"
+            f"the labels up to {where} hold {len(found)} different values, the commonest {_listed(found, coloured)}; "
+            f"at most {MOST_CLASSES} can be classes. Are these the images, or labels saved with soft edges?"
         )
 
 
 def _refuse_soft(soft: Mapping[int, int], coloured: bool) -> None:
-    raise LabelError(
-        f"the labels hold values that are nowhere three pixels wide: {_listed(soft, coloured)}. Soft edges come "
-        "from saving labels as JPEG or rescaling them with smoothing; save them without, or state the true "
-        "classes with --classes"
-    )
+    if soft:
+        raise LabelError(
+            f"the labels hold values that are nowhere three pixels wide: {_listed(soft, coloured)}. Soft edges come "
+            "from saving labels as JPEG or rescaling them with smoothing; save them without, or state the true "
+            "classes with --classes"
+        )
 
 
 def _name_classes(
@@ -227,10 +245,18 @@ def _name_classes(
         LabelClass(
             name=name,
             value=value,
-            colour=value if isinstance(value, str) else _PALETTE[order % len(_PALETTE)],
+            colour=value if isinstance(value, str) else _colour(order),
         )
         for order, (name, value) in enumerate(named.items())
     )
+
+
+def _colour(order: int) -> str:
+    """Return a colour for the class `order`, unlike those before it: hues a golden section apart after the palette."""
+    if order < len(_PALETTE):
+        return _PALETTE[order]
+    channels = colorsys.hls_to_rgb(order * 0.618034 % 1, 0.35 + 0.3 * (order % 2), 0.6)
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
 
 
 def encode(
@@ -253,6 +279,7 @@ def encode(
     >>> encode(np.array([[0, 255, 7]], np.uint8), pair, unlabelled=7)
     array([[  0,   1, 255]], dtype=uint8)
     """
+    _check_kind(picture, [*(item.value for item in classes), unlabelled], where=where)
     values = picture_values(picture, where=where)
     index = np.full(values.shape, UNLABELLED, np.uint8)
     known = np.zeros(values.shape, bool) if unlabelled is None else values == _packed(unlabelled)
@@ -267,19 +294,23 @@ def encode(
     return index
 
 
-def decode(
-    index: Index, classes: Sequence[LabelClass], *, outside: int
-) -> Shaped[np.ndarray, "y x *channel"]:
-    """Write class indices with the user's own values: uint8 or uint16 (y, x), or uint8 (y, x, 3) for colours.
+def decode(index: Index, classes: Sequence[LabelClass], *, outside: int) -> Shaped[np.ndarray, "y x *channel"]:
+    """Write class indices with the user's own values: the smallest integers (y, x), or uint8 (y, x, 3) for colours.
 
     `UNLABELLED` pixels get `outside` (for colours packed as 0xRRGGBB).
+
+    Examples
+    --------
+    >>> pair = [LabelClass(name="pore", value=0, colour="#000000"), LabelClass(name="Ni", value=255, colour="#ffffff")]
+    >>> decode(np.array([[1, 0, 255]], np.uint8), pair, outside=7)
+    array([[255,   0,   7]], dtype=uint8)
     """
     table = np.full(256, outside, np.int64)
     table[: len(classes)] = [_packed(item.value) for item in classes]
     values = table[index]
     if isinstance(classes[0].value, str):
         return np.stack([values >> 16, values >> 8, values], axis=-1).astype(np.uint8)
-    return values.astype(np.uint8 if table.max() < 256 else np.uint16 if table.max() < 65536 else np.uint32)
+    return np.asarray(values, np.result_type(*map(np.min_scalar_type, (table.min(), table.max()))))
 
 
 def outside_value(classes: Sequence[LabelClass], unlabelled: Value | None = None) -> int:
@@ -305,5 +336,5 @@ def class_shares(index: UInt8[np.ndarray, ...], n_classes: int) -> Shaped[np.nda
     >>> class_shares(np.array([[0, 0, 1, 255]], np.uint8), 2)
     array([0.66666667, 0.33333333])
     """
-    counts: np.ndarray[Any, np.dtype[np.int64]] = np.bincount(index.ravel(), minlength=256)[:n_classes]
-    return counts / max(1, int(counts.sum()))
+    counts = np.bincount(index.ravel(), minlength=256)[:n_classes]
+    return np.asarray(counts / max(1, int(counts.sum())))

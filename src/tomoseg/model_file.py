@@ -164,7 +164,7 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[
         If the place cannot be written.
     """
     draft = path.with_name(path.name + ".partial")
-    contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(contiguous, draft, metadata={"tomoseg": json.dumps(record)})

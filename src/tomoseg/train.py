@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from time import perf_counter
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -120,7 +121,10 @@ def learning_rate(recipe: Recipe, share: float) -> float:
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def choose_precision() -> str:
+Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
+
+
+def choose_precision() -> Precision:
     """Return bf16 mixed precision where the hardware multiplies bf16 faster, else float32, in Fabric's words.
 
     On processors without such instructions bf16 is emulated and a hundred times slower.
@@ -129,6 +133,18 @@ def choose_precision() -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if fast else "32-true"
+
+
+def matrix_rate(*, edge: int = 1024, repeats: int = 4) -> float:
+    """Return how fast this machine multiplies matrices now, in GFLOP/s of float32: the best of a few products."""
+    matrix = torch.ones(edge, edge)
+    torch.mm(matrix, matrix)
+    best = math.inf
+    for _ in range(repeats):
+        began = perf_counter()
+        torch.mm(matrix, matrix)
+        best = min(best, perf_counter() - began)
+    return 2 * edge**3 / best / 1e9
 
 
 def make_fabric() -> Fabric:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Float32, Shaped
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tomoseg.errors import VolumeError
 
@@ -24,8 +24,14 @@ class Window(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    low: float = Field(description="grey value that becomes 0")
-    high: float = Field(description="grey value that becomes 1")
+    low: float = Field(description="grey value that becomes 0", allow_inf_nan=False)
+    high: float = Field(description="grey value that becomes 1", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Window:
+        if not self.low < self.high:
+            raise ValueError(f"the window goes from {self.low:g} to {self.high:g}; low must be below high")
+        return self
 
     @property
     def width(self) -> float:
@@ -48,9 +54,16 @@ def fit_window(samples: Iterable[Shaped[np.ndarray, " pixel"]]) -> Window:
     Raises
     ------
     VolumeError
-        If all values are equal: there is nothing to see.
+        If all values are equal, or there are none: there is nothing to see.
+
+    Examples
+    --------
+    >>> fit_window([np.arange(201, dtype=np.uint16)])
+    Window(low=1.0, high=199.0)
     """
-    pooled = np.concatenate([np.asarray(sample, np.float64).ravel() for sample in samples])
+    pooled = np.concatenate([np.empty(0), *(np.asarray(sample, np.float64).ravel() for sample in samples)])
+    if not pooled.size:
+        raise VolumeError("no grey value is labelled, so that there is no window to fit; look at the labels")
     low, high = np.percentile(pooled, [LOW_PERCENTILE, HIGH_PERCENTILE])
     if low == high:
         low, high = pooled.min(), pooled.max()

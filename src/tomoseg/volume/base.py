@@ -51,13 +51,11 @@ class Region:
         if parts is None:
             raise SettingError(f"--roi {text!r} is not of the form z0:z1,y0:y1,x0:x1, like 0:10,:,100:400")
         ends: list[int] = []
-        for axis, (size, low, high) in enumerate(
-            zip(shape, parts.groups()[::2], parts.groups()[1::2], strict=True)
-        ):
+        for axis, (size, low, high) in enumerate(zip(shape, parts.groups()[::2], parts.groups()[1::2], strict=True)):
             start, stop = int(low or 0), int(high or size)
             if not 0 <= start < stop <= size:
                 raise SettingError(
-                    f"--roi {text!r} asks for {start}:{stop} along {'zyx'[axis]}, but the volume has {size} voxels there"
+                    f"--roi {text!r} asks for {start}:{stop} along {'zyx'[axis]}; the volume has {size} voxels there"
                 )
             ends += [start, stop]
         return cls(*ends)

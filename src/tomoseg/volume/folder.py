@@ -56,17 +56,13 @@ def folder_pages(path: Path, *, file_pages: Callable[[Path], Sequence[Page]]) ->
 def picture_files(path: Path) -> list[Path]:
     """Return the picture files of the folder `path` in natural order."""
     with reading(path):
-        files = [
-            p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != "." and p.is_file()
-        ]
+        files = [p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != "." and p.is_file()]
     return sorted(files, key=lambda file: natural_key(file.name))
 
 
 def _hint(path: Path) -> str:
     """Name subfolders that do hold pictures."""
-    folders = sorted(
-        (p for p in path.iterdir() if p.is_dir() and p.name[0] != "."), key=lambda p: natural_key(p.name)
-    )
+    folders = sorted((p for p in path.iterdir() if p.is_dir() and p.name[0] != "."), key=lambda p: natural_key(p.name))
     found = [folder.name for folder in folders if picture_files(folder)]
     if not found:
         return ""

@@ -206,9 +206,7 @@ def without_alpha(
     """
     alpha = values[..., -1]
     if alpha.min() != alpha.max():
-        raise VolumeError(
-            f"{place}: its transparency varies from {alpha.min()} to {alpha.max()}; save it without"
-        )
+        raise VolumeError(f"{place}: its transparency varies from {alpha.min()} to {alpha.max()}; save it without")
     kept = values[..., :-1]
     return kept[..., 0] if kept.shape[-1] == 1 else np.ascontiguousarray(kept)
 
@@ -228,8 +226,7 @@ def is_grey_ramp(palette: Shaped[np.ndarray, "n 3"]) -> bool:
 def _check_type(path: Path, page: Page) -> None:
     if page.dtype not in _READABLE:
         raise VolumeError(
-            f"{path}: {page.name} has values of type {page.dtype}; "
-            "integers of 8, 16 or 32 bits and floats are read"
+            f"{path}: {page.name} has values of type {page.dtype}; integers of 8, 16 or 32 bits and floats are read"
         )
 
 
@@ -243,9 +240,7 @@ def _check_alike(path: Path, pages: Sequence[Page]) -> None:
     listed = ", ".join(f"{page.name} ({_kind(page)})" for page in odd[:_LISTED])
     more = f" and {len(odd) - _LISTED} more" if len(odd) > _LISTED else ""
     like = pages[kinds.index(usual)]
-    raise VolumeError(
-        f"{path}: {len(odd)} of {len(pages)} differ from the others' {_kind(like)}: {listed}{more}"
-    )
+    raise VolumeError(f"{path}: {len(odd)} of {len(pages)} differ from the others' {_kind(like)}: {listed}{more}")
 
 
 def _kind(page: Page) -> str:

@@ -33,9 +33,7 @@ def png_pages(path: Path) -> tuple[Page]:
         depth, kind = _depth_and_kind(path)
         coloured = kind == _PALETTE and not _is_plain(image)
     if depth == 16 and kind != 0:
-        raise VolumeError(
-            f"{path}: has colours or transparency of 16 bits; save it with 8 bits a channel, or as grey"
-        )
+        raise VolumeError(f"{path}: has colours or transparency of 16 bits; save it with 8 bits a channel, or as grey")
     dtype = np.dtype(np.uint16 if depth == 16 else np.uint8)
     channels = 3 if coloured else _CHANNELS[kind]
     return (Page(path.name, (height, width), dtype, channels, partial(_load, path)),)

@@ -71,9 +71,7 @@ def tiff_pages(path: Path) -> tuple[Page, ...]:
         described = _described(tif, found, path)
     stack = len(described) > 1
     names = (f"{path.name}[{i}]" if stack else path.name for i in range(len(described)))
-    return tuple(
-        replace(page, name=name, voxel_size_um=size) for page, name in zip(described, names, strict=True)
-    )
+    return tuple(replace(page, name=name, voxel_size_um=size) for page, name in zip(described, names, strict=True))
 
 
 def _described(tif: TiffFile, found: Sequence[TiffPage], path: Path) -> list[Page]:
@@ -123,9 +121,7 @@ def _shaped_axes(first: TiffPage) -> dict[str, int]:
 def _slices(axes: Mapping[str, int], path: Path) -> int:
     """Return the number of slices; only one axis beyond y and x may be longer than 1, and no channels."""
     if axes.get("C", 1) > 1:
-        raise VolumeError(
-            f"{path}: has {axes['C']} channels; give one of them, or name the axis Z if these are slices"
-        )
+        raise VolumeError(f"{path}: has {axes['C']} channels; give one of them, or name the axis Z if these are slices")
     long = {axis: n for axis, n in axes.items() if n > 1}
     if len(long) > 1:
         listed = ", ".join(f"{axis}={n}" for axis, n in long.items())
@@ -147,11 +143,7 @@ def _ome_order(tif: TiffFile, found: Sequence[TiffPage], path: Path) -> list[Tif
 def _contiguous(tif: TiffFile, first: TiffPage, n: int, path: Path) -> list[Page]:
     """Return pages that follow the first one without headers of their own, as ImageJ writes above 4 GB."""
     template = _page(first, tif, path)
-    plain = (
-        first.compression == COMPRESSION.NONE
-        and template.channels == 1
-        and first.bitspersample in (8, 16, 32, 64)
-    )
+    plain = first.compression == COMPRESSION.NONE and template.channels == 1 and first.bitspersample in (8, 16, 32, 64)
     if not plain:
         raise VolumeError(f"{path}: is cut short: {n} pages are announced, 1 is there")
     start, step = first.dataoffsets[0], math.prod(template.shape) * template.dtype.itemsize
@@ -160,8 +152,7 @@ def _contiguous(tif: TiffFile, first: TiffPage, n: int, path: Path) -> list[Page
         raise VolumeError(f"{path}: is cut short: {n} pages are announced, {room} are there")
     stored = template.dtype.newbyteorder(tif.byteorder)
     return [
-        replace(template, load=partial(_load_raw, path, start + i * step, template.shape, stored))
-        for i in range(n)
+        replace(template, load=partial(_load_raw, path, start + i * step, template.shape, stored)) for i in range(n)
     ]
 
 
@@ -208,9 +199,7 @@ def _displayed(page: TiffPage, values: np.ndarray) -> np.ndarray:
 
 def _check_kind(page: TiffPage, path: Path) -> None:
     if page.photometric not in _KINDS or page.imagedepth > 1:
-        kind = (
-            f"depth {page.imagedepth}" if page.imagedepth > 1 else f"pixels of the kind {page.photometric!s}"
-        )
+        kind = f"depth {page.imagedepth}" if page.imagedepth > 1 else f"pixels of the kind {page.photometric!s}"
         raise VolumeError(f"{path}: page {page.index} has {kind}; grey values, palettes and RGB are read")
     if page.dtype is None:
         raise VolumeError(f"{path}: page {page.index} has {page.bitspersample}-bit values of an unknown type")
@@ -224,9 +213,7 @@ def _check_extent(page: TiffPage, file_size: int, path: Path) -> None:
         raise VolumeError(f"{path}: page {page.index} lacks some of its {expected} strips or tiles")
     end = max(start + length for start, length in zip(offsets, counts, strict=False))
     if end > file_size:
-        raise VolumeError(
-            f"{path}: is cut short: page {page.index} ends at byte {end}, the file at {file_size}"
-        )
+        raise VolumeError(f"{path}: is cut short: page {page.index} ends at byte {end}, the file at {file_size}")
 
 
 def _check_chain(tif: TiffFile, path: Path) -> None:
@@ -240,9 +227,7 @@ def _check_chain(tif: TiffFile, path: Path) -> None:
         raise VolumeError(f"{path}: is cut short: its description ends at byte {end}, the file at {size}")
     _, following = _directory(tif, tif.pages[count - 1].offset)
     if following:
-        raise VolumeError(
-            f"{path}: is cut short: page {count} should be at byte {following}, the file has {size}"
-        )
+        raise VolumeError(f"{path}: is cut short: page {count} should be at byte {following}, the file has {size}")
 
 
 def _directory(tif: TiffFile, offset: int) -> tuple[list[bytes], int]:
@@ -257,9 +242,7 @@ def _directory(tif: TiffFile, offset: int) -> tuple[list[bytes], int]:
 def _value_end(entry: bytes, tif: TiffFile) -> int:
     """Return the byte at which a tag's value ends; 0 where it is stored within the tag."""
     word = tif.tiff.offsetsize
-    kind, count, place = (
-        int.from_bytes(part, _order(tif)) for part in (entry[2:4], entry[4:-word], entry[-word:])
-    )
+    kind, count, place = (int.from_bytes(part, _order(tif)) for part in (entry[2:4], entry[4:-word], entry[-word:]))
     length = _BYTES.get(kind, 0) * count
     return place + length if length > word else 0
 

@@ -91,9 +91,7 @@ def file_names(names: Sequence[str]) -> tuple[str, ...]:
     count = Counter(files)
     for name, file in zip(names, files, strict=True):
         if count[file] > 1 or Path(file).name != file:
-            raise OutputError(
-                f"slice {name!r} cannot be written as {file!r}: the name is taken or leads elsewhere"
-            )
+            raise OutputError(f"slice {name!r} cannot be written as {file!r}: the name is taken or leads elsewhere")
     return files
 
 
@@ -177,9 +175,7 @@ class SliceWriter:
     def write(self, values: Shaped[np.ndarray, "y x"]) -> None:
         """Write the next slice, (y, x), in the type that was announced."""
         if values.shape != self._shape[1:] or values.dtype != self._dtype or self._written == self._shape[0]:
-            raise ValueError(
-                f"slice {self._written}, {values.shape} {values.dtype}, of {self._shape} {self._dtype}"
-            )
+            raise ValueError(f"slice {self._written}, {values.shape} {values.dtype}, of {self._shape} {self._dtype}")
         with _writing(self._path):
             if self._stack is not None:
                 self._write_page(self._stack, values, n=self._shape[0])
@@ -256,9 +252,7 @@ def _file_name(name: str) -> str:
 def _check_ours(path: Path) -> None:
     """Refuse to replace what tomoseg did not write, so that `--force` loses nothing that a user made."""
     if is_stack(path) != path.is_file():
-        raise OutputError(
-            f"{path}: is a {'file' if path.is_file() else 'folder'} there already; choose another name"
-        )
+        raise OutputError(f"{path}: is a {'file' if path.is_file() else 'folder'} there already; choose another name")
     parts = sorted(path.iterdir()) if path.is_dir() else [path]
     for part in parts:
         if part.name != _RECORD and not _is_ours(part):

@@ -9,7 +9,10 @@ import tyro
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
-Positional = tyro.conf.Positional
+Images = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
+Labels = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LABELS")]
+ModelFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 Target = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
 
 

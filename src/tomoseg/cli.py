@@ -1,0 +1,112 @@
+"""The command line: one verb a line, its options read off its settings, its module loaded when it is chosen."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from tomoseg import __version__
+from tomoseg.errors import TomosegError
+
+DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its settings in `tomoseg.workflow.<name>`, what it does, and a command that works."""
+
+    settings: str
+    does: str
+    example: str
+
+
+VERBS = {
+    "demo": Verb("DemoSettings", "the tour on a phantom, three minutes on two cores", "tomoseg demo -o demo"),
+    "phantom": Verb(
+        "PhantomSettings", "make a tomogram whose truth is known", "tomoseg phantom -o phantom --shape 64 256 256"
+    ),
+    "inspect": Verb(
+        "InspectSettings", "shape, grey levels, noise and blur of a scan", "tomoseg inspect phantom/images -o look"
+    ),
+    "train": Verb(
+        "TrainSettings",
+        "learn from labelled slices",
+        "tomoseg train phantom/images phantom/labels -o model.tomoseg --minutes 1 --test 48:64",
+    ),
+    "evaluate": Verb(
+        "EvaluateSettings",
+        "score a model on labelled slices that it has not seen",
+        "tomoseg evaluate model.tomoseg phantom/images phantom/labels -o test --noise-std 5000",
+    ),
+    "predict": Verb(
+        "PredictSettings", "segment a volume", "tomoseg predict model.tomoseg phantom/images -o segmented --roi 0:8,:,:"
+    ),
+}
+
+
+def overview() -> str:
+    """Return the help of the whole tool."""
+    lines = ["tomoseg turns a tomogram and a few labelled slices into a segmented volume, and says how far to trust it.",
+             "", "usage: tomoseg VERB ... (tomoseg VERB --help says more)", ""]  # fmt: skip
+    lines += [f"  {name:10}{verb.does}" for name, verb in VERBS.items()]
+    return "\n".join([*lines, "", f"try: {VERBS['demo'].example}"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one verb; return 0 when done, 2 for the user's input, 1 for a fault of ours, 130 after Ctrl-C."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())  # noqa: T201 (this is the door)
+        return DONE
+    if arguments[0] == "--version":
+        print(f"tomoseg {__version__}")  # noqa: T201
+        return DONE
+    if arguments[0] not in VERBS:
+        _complain(f"there is no verb {arguments[0]!r}; the verbs are {', '.join(VERBS)}")
+        return USERS_INPUT
+    try:
+        return _run_verb(arguments[0], arguments[1:])
+    except TomosegError as error:
+        _complain(str(error))
+        return USERS_INPUT
+    except KeyboardInterrupt:
+        _complain("interrupted; nothing unfinished is kept under the name of a finished result")
+        return INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        _complain("this is a fault of tomoseg, not of your input; please report it with the lines above")
+        return OUR_FAULT
+
+
+def _run_verb(name: str, arguments: Sequence[str]) -> int:
+    import tyro
+
+    verb = VERBS[name]
+    module = import_module(f"tomoseg.workflow.{name}")
+    try:
+        settings = tyro.cli(
+            getattr(module, verb.settings),
+            prog=f"tomoseg {name}",
+            description=f"{verb.does[0].upper()}{verb.does[1:]}.",
+            args=list(arguments),
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except SystemExit as end:  # after its help, or after a complaint of its own about an option
+        if end.code in (None, 0):
+            print(f"example: {verb.example}")  # noqa: T201
+        return int(end.code or 0)
+    from tomoseg.workflow.console import Console
+
+    module.run(settings, Console(quiet=settings.quiet))
+    return DONE
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"tomoseg: {text}\n")

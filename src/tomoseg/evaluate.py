@@ -1,0 +1,237 @@
+"""Scores of a model on labelled slices, streamed: one slice in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, Shaped, UInt8
+
+from tomoseg.degrade import add_gaussian_noise
+from tomoseg.intervals import Intervals, bootstrap, correlation_length, group_by_z, tile_confusions
+from tomoseg.metrics import (
+    CalibrationSums,
+    Confusion,
+    accuracy,
+    agreement,
+    class_scores,
+    confusion,
+    interior,
+    mean_iou,
+)
+from tomoseg.predict import Runner, read_stack
+from tomoseg.slices import Scan, context_slices
+
+Slice = Shaped[np.ndarray, "y x"]
+Index = UInt8[np.ndarray, "y x"]
+
+_SAMPLED = 16
+_MOST_PAIRS = 64
+
+
+@dataclass(frozen=True)
+class TestSlice:
+    """A slice that tests: slice `z` of scan number `scan`."""
+
+    __test__ = False  # no test class for pytest
+
+    scan: int
+    z: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise that is added to a test: its std in grey values, its seed, and whether values are clipped and rounded."""
+
+    std_grey: float
+    seed: int
+    clip: bool = False
+
+    def on(self, scan: Scan, which: int) -> Callable[[int], Slice]:
+        """Return a reader of the scan's slices with this noise, the same for a slice whoever asks."""
+
+        def read(z: int) -> Slice:
+            rng = np.random.default_rng([self.seed, which, z])
+            clip_to = scan.volume.dtype if self.clip else None
+            return add_gaussian_noise(scan.read_grey(z), self.std_grey, rng=rng, clip_to=clip_to)
+
+        return read if self.std_grey > 0 else scan.read_grey
+
+
+@dataclass(frozen=True)
+class SliceScores:
+    """What one test slice gave; all that is kept of it."""
+
+    of: TestSlice
+    name: str
+    number: int
+    blocks: Int64[np.ndarray, "block truth predicted"]
+    inside: Confusion
+    calibration: CalibrationSums
+    boundary: CalibrationSums
+
+    @property
+    def confusion(self) -> Confusion:
+        """Confusion matrix of the whole slice."""
+        return np.asarray(self.blocks.sum(axis=0))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of its labelled pixels that are right."""
+        return accuracy(self.confusion)
+
+
+def stack_of(scan: Scan, z: int, *, context: int, read: Callable[[int], Slice]) -> list[Slice]:
+    """Return a slice and its context, rising in z."""
+    return read_stack(read, context_slices(z, numbers=scan.numbers, context=context))
+
+
+def score_slice(runner: Runner, scan: Scan, of: TestSlice, *, noise: Noise, edge: int) -> SliceScores:
+    """Segment a slice and compare it with its label.
+
+    Parameters
+    ----------
+    runner
+        The model.
+    scan, of
+        Where the slice is.
+    noise
+        Added to it and its context.
+    edge
+        Smallest edge in pixels of the blocks whose confusion matrices are kept.
+    """
+    n = runner.network.classes
+    label = scan.read_label(of.z)
+    found = np.zeros(label.shape, np.uint8)
+    deep = interior(label)
+    sums = near = CalibrationSums.of(np.zeros((n, 0, 0), np.float32), np.zeros((0, 0), np.uint8))
+    stack = stack_of(scan, of.z, context=runner.network.context, read=noise.on(scan, of.scan))
+    for core, probabilities in runner.parts(stack):
+        found[core] = probabilities.argmax(axis=0)
+        sums += CalibrationSums.of(probabilities, label[core])
+        near += CalibrationSums.of(probabilities, label[core], ~deep[core])
+    return SliceScores(
+        of,
+        scan.volume.names[of.z],
+        scan.numbers[of.z],
+        tile_confusions(label, found, n, edge=edge),
+        confusion(label[deep], found[deep], n),
+        sums,
+        near,
+    )
+
+
+def block_edge(scans: Sequence[Scan], slices: Sequence[TestSlice]) -> int:
+    """Return the labels' correlation length in pixels: the median over at most 16 evenly spaced test slices."""
+    chosen = [slices[i] for i in np.unique(np.linspace(0, len(slices) - 1, _SAMPLED).astype(int))]
+    return int(np.ceil(np.median([correlation_length(scans[one.scan].read_label(one.z)) for one in chosen])))
+
+
+def independent_blocks(
+    results: Sequence[SliceScores], *, edge: int, along_z: Mapping[int, float]
+) -> Int64[np.ndarray, "block truth predicted"]:
+    """Return the confusion matrices of blocks at least as long as the correlation length along z, y and x.
+
+    Parameters
+    ----------
+    results
+        Of all test slices, their blocks `edge` pixels or more along y and x.
+    edge
+        Correlation length in pixels.
+    along_z
+        Scan -> slices that a pixel's length spans along z.
+    """
+    blocks = []
+    for scan in sorted({result.of.scan for result in results}):
+        its = [result for result in results if result.of.scan == scan]
+        groups = group_by_z([result.number for result in its], edge * along_z[scan])
+        for group in sorted(set(groups)):
+            blocks.append(sum(r.blocks for r, g in zip(its, groups, strict=True) if g == group))
+    return np.concatenate(blocks)
+
+
+def adjacent_agreement(scans: Sequence[Scan]) -> float | None:
+    """Return the mean agreement of labelled slices with the next one, over at most 64 pairs; None without any."""
+    pairs = []
+    for scan in scans:
+        at = {scan.numbers[pair.z]: pair.z for pair in scan.pairs}
+        pairs += [(scan, at[number], at[number + 1]) for number in at if number + 1 in at]
+    if not pairs:
+        return None
+    chosen = [pairs[i] for i in np.unique(np.linspace(0, len(pairs) - 1, _MOST_PAIRS).astype(int))]
+    return float(np.nanmean([agreement(scan.read_label(a), scan.read_label(b)) for scan, a, b in chosen]))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All scores of a test, under the names of `scores.json`."""
+
+    confusion: Confusion
+    accuracy: float
+    mean_iou: float
+    classes: dict[str, dict[str, float]]
+    interior_accuracy: float
+    boundary_accuracy: float
+    ece_boundary: float
+    nll: float
+    brier: float
+    ece: float
+    n_slices: int
+    intervals: Intervals
+    baselines: dict[str, dict[str, float] | None] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the scores as they are written, without the confusion matrix."""
+        plain = asdict(replace(self, intervals=Intervals(self.intervals.level, self.intervals.n_blocks)))
+        del plain["confusion"], plain["intervals"], plain["baselines"]
+        return plain | {
+            "intervals": {name: list(ends) for name, ends in self.intervals.intervals.items()},
+            "interval_level": self.intervals.level,
+            "n_blocks": self.intervals.n_blocks,
+            "why_no_intervals": self.intervals.why_none,
+            "baselines": self.baselines,
+        }
+
+
+def summarise(
+    results: Sequence[SliceScores],
+    blocks: Int64[np.ndarray, "block truth predicted"],
+    *,
+    names: Sequence[str],
+    rng: np.random.Generator,
+) -> Scores:
+    """Sum up the test slices, with intervals from independent `blocks`."""
+    total: Confusion = np.sum([result.confusion for result in results], axis=0)
+    inside: Confusion = np.sum([result.inside for result in results], axis=0)
+    calibration, boundary = results[0].calibration, results[0].boundary
+    for result in results[1:]:
+        calibration, boundary = calibration + result.calibration, boundary + result.boundary
+    return Scores(
+        confusion=total,
+        accuracy=accuracy(total),
+        mean_iou=mean_iou(total),
+        classes={name: asdict(score) for name, score in class_scores(total, names).items()},
+        interior_accuracy=accuracy(inside),
+        boundary_accuracy=accuracy(total - inside),
+        ece_boundary=boundary.ece,
+        nll=calibration.nll,
+        brier=calibration.brier,
+        ece=calibration.ece,
+        n_slices=len(results),
+        intervals=bootstrap(blocks, _statistics(names), rng=rng),
+    )
+
+
+def _statistics(names: Sequence[str]) -> dict[str, Callable[[Confusion], float]]:
+    of_class = {f"iou {name}": _iou_of(c) for c, name in enumerate(names)}
+    return {"accuracy": accuracy, "mean_iou": mean_iou, **of_class}
+
+
+def _iou_of(c: int) -> Callable[[Confusion], float]:
+    def iou(counts: Confusion) -> float:
+        union = int(counts[c].sum() + counts[:, c].sum() - counts[c, c])
+        return int(counts[c, c]) / union if union else float("nan")
+
+    return iou

@@ -1,0 +1,101 @@
+"""Slices in, class probabilities out, tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Shaped, UInt8
+
+from tomoseg.engine import Engine
+from tomoseg.labels import UNLABELLED
+from tomoseg.tiles import cut, tile_for_memory, tiles
+from tomoseg.unet import UNetConfig
+from tomoseg.window import Window
+
+Slice = Shaped[np.ndarray, "y x"]
+Index = UInt8[np.ndarray, "y x"]
+
+MOST_EDGE = 1024
+"""Largest edge of a tile: larger ones gain little and leave the processor's caches."""
+
+DEFAULT_MEMORY = 2_000_000_000
+_BYTES_PER_PIXEL_AND_WIDTH = 24  # measured: what a forward pass holds at its peak, per channel of its first step
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A network ready to run on slices: the same engine, window and tiles for all of them.
+
+    Attributes
+    ----------
+    engine
+        Runs the network.
+    network
+        Its config.
+    window
+        Turns grey values into network input.
+    tile
+        Edge of a tile's part in pixels.
+    """
+
+    engine: Engine
+    network: UNetConfig
+    window: Window
+    tile: int
+
+    def parts(
+        self, stack: Sequence[Slice], *, box: tuple[slice, slice] | None = None
+    ) -> Iterator[tuple[tuple[slice, slice], Float32[np.ndarray, "class y x"]]]:
+        """Yield the class probabilities of a slice tile by tile, with where each lies in the slice.
+
+        Parameters
+        ----------
+        stack
+            Grey values of the slice and its context, rising in z, each (y, x).
+        box
+            The part (y, x) to be covered; all without it.
+        """
+        shape = (stack[0].shape[0], stack[0].shape[1])
+        for part in tiles(shape, tile=self.tile, halo=self.network.halo, grid=self.network.grid, box=box):
+            grey = np.stack([cut(values, part) for values in stack])
+            given = self.engine.run(self.window.apply(grey))
+            yield _clipped(part.core, given[(slice(None), *part.inner)], box)
+
+    def segment(self, stack: Sequence[Slice]) -> Index:
+        """Return the most probable class of each pixel, uint8 (y, x)."""
+        found = np.full(stack[0].shape, UNLABELLED, np.uint8)
+        for core, probabilities in self.parts(stack):
+            found[core] = probabilities.argmax(axis=0)
+        return found
+
+
+def _clipped(
+    core: tuple[slice, slice], given: Float32[np.ndarray, "class y x"], box: tuple[slice, slice] | None
+) -> tuple[tuple[slice, slice], Float32[np.ndarray, "class y x"]]:
+    """Leave out what a tile has before the box, whose tiles start on the pooling grid."""
+    if box is None:
+        return core, given
+    starts = [max(0, wanted.start - has.start) for has, wanted in zip(core, box, strict=True)]
+    inside = tuple(slice(has.start + skip, has.stop) for has, skip in zip(core, starts, strict=True))
+    return (inside[0], inside[1]), given[:, starts[0] :, starts[1] :]
+
+
+def choose_tile(network: UNetConfig, *, memory: int = DEFAULT_MEMORY) -> int:
+    """Return the edge of a tile whose forward pass takes at most `memory` bytes, no larger than `MOST_EDGE`.
+
+    Examples
+    --------
+    >>> choose_tile(UNetConfig(classes=3)), choose_tile(UNetConfig(classes=3), memory=100_000_000)
+    (1024, 392)
+    """
+    per_pixel = _BYTES_PER_PIXEL_AND_WIDTH * max(network.widths)
+    edge = tile_for_memory(memory, bytes_per_pixel=per_pixel, halo=network.halo, grid=network.grid)
+    return min(MOST_EDGE, edge)
+
+
+def read_stack(read: Callable[[int], Slice], channels: Sequence[int]) -> list[Slice]:
+    """Return the slices `channels`, each read once."""
+    found = {z: read(z) for z in set(channels)}
+    return [found[z] for z in channels]

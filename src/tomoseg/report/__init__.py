@@ -1,0 +1,19 @@
+"""Pictures and tables for people: one self-contained HTML file, its figures as PNG, JSON and CSV beside it."""
+
+from tomoseg.report.files import check_folder, write_csv, write_json, write_report
+from tomoseg.report.page import Facts, Headline, Note, Picture, Report, Section, Table, render
+
+__all__ = [
+    "Facts",
+    "Headline",
+    "Note",
+    "Picture",
+    "Report",
+    "Section",
+    "Table",
+    "check_folder",
+    "render",
+    "write_csv",
+    "write_json",
+    "write_report",
+]

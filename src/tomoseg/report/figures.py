@@ -1,0 +1,212 @@
+"""The figures of a report, each a PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32, Int, Shaped, UInt8
+
+from tomoseg.report.page import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ACCENT, SECOND, WRONG, GREY = "#0072b2", "#d55e00", "#d6006c", "#8a94a1"
+_DPI = 144
+_MOST_PANEL_PIXELS = 800
+_UNLABELLED = 255
+
+
+def training_curves(curve: Sequence[Mapping[str, float]], validations: Sequence[Mapping[str, float]]) -> Picture:
+    """Draw the loss and the validation scores against the steps."""
+    figure, (left, right) = _figure(10, 3.4, 1, 2)
+    left.plot([p["step"] for p in curve], [p["loss"] for p in curve], color=ACCENT)
+    left.set(xlabel="step", ylabel="training loss (cross entropy, nats)", yscale="log")
+    steps = [v["step"] for v in validations]
+    right.plot(steps, [v["mean_iou"] for v in validations], "o-", color=ACCENT, label="mean IoU")
+    right.plot(steps, [v["accuracy"] for v in validations], "s--", color=SECOND, label="accuracy")
+    right.set(xlabel="step", ylabel="validation score", xlim=left.get_xlim())
+    right.legend(frameon=False, loc="lower right")
+    return _finish(figure, "training", "Training loss, and scores on the validation part, while training.")
+
+
+def confusion_picture(counts: Int[np.ndarray, "truth predicted"], names: Sequence[str]) -> Picture:
+    """Draw a confusion matrix: share of each label's pixels, and how many."""
+    n = len(names)
+    figure, axes = _figure(2.6 + 1.15 * n, 1.6 + 0.95 * n, 1, 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), share in np.ndenumerate(shares):
+        tone = "white" if share > 0.5 else "#1d2530"
+        text = f"{100 * share:.2f} %\n{_short(int(counts[row, column]))}"
+        axes.text(column, row, text, ha="center", va="center", color=tone, fontsize=9)
+    axes.set(xlabel="predicted", ylabel="labelled", xticks=range(n), yticks=range(n))
+    axes.set_xticklabels(names, rotation=30 if n > 4 else 0, ha="right" if n > 4 else "center")
+    axes.set_yticklabels(names)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    return _finish(figure, "confusion", "Confusion matrix: share of each label's pixels, and their number.")
+
+
+def score_bars(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Sequence[float]]) -> Picture:
+    """Draw errors (1 - accuracy, 1 - mean IoU) of the model and its baselines, the model's with intervals.
+
+    Errors rather than scores, on an axis that starts at 0, so that the lengths of the bars can be compared.
+    """
+    figure, panels = _figure(10, 0.9 + 0.42 * len(rows), 1, 2)
+    for axes, name, title in zip(panels, ("accuracy", "mean_iou"), ("1 - accuracy", "1 - mean IoU"), strict=True):
+        errors = [1 - of[name] for of in rows.values()]
+        places = range(len(rows))[::-1]
+        axes.barh(places, errors, color=[ACCENT if row == "model" else "#c3cad3" for row in rows], height=0.62)
+        if name in intervals:
+            low, high = intervals[name]
+            spread = [[errors[0] - (1 - high)], [(1 - low) - errors[0]]]
+            axes.errorbar(errors[0], len(rows) - 1, xerr=np.clip(spread, 0, None), color="#1d2530", capsize=3)
+        for place, error in zip(places, errors, strict=True):
+            axes.text(error + 0.015 * max(errors), place, f" {error:.4f}", va="center", fontsize=9)
+        axes.set(xlabel=f"{title} (shorter is better)", yticks=places, xlim=(0, max(errors) * 1.22))
+        axes.set_yticklabels(rows)
+    return _finish(figure, "scores", "Errors of the model and of what stands beside it, on the same pixels.")
+
+
+def histogram_picture(
+    edges: Shaped[np.ndarray, " bins+1"],
+    counts: Shaped[np.ndarray, " bins"],
+    *,
+    window: tuple[float, float] | None = None,
+) -> Picture:
+    """Draw the histogram of grey values, with the window if there is one."""
+    figure, axes = _figure(9, 3.2, 1, 1)
+    axes.stairs(counts / max(1, counts.sum()), edges, fill=True, color=ACCENT, alpha=0.75)
+    if window:
+        axes.axvspan(*window, color="#e69f00", alpha=0.15, label="window")
+        axes.legend(frameon=False)
+    axes.set(xlabel="grey value", ylabel="share of the voxels")
+    return _finish(figure, "histogram", "Histogram of the grey values.")
+
+
+def comparison(
+    image: Float32[np.ndarray, "y x"],
+    label: UInt8[np.ndarray, "y x"],
+    prediction: UInt8[np.ndarray, "y x"],
+    *,
+    colours: Sequence[str],
+    names: Sequence[str],
+    name: str,
+    title: str,
+    pixel_um: float | None = None,
+) -> Picture:
+    """Draw a slice four times: input, label, prediction, and where they differ.
+
+    Parameters
+    ----------
+    image
+        In units of the window: 0 is black, 1 white.
+    label, prediction
+        Class indices; unlabelled pixels are pale.
+    colours, names
+        Of the classes.
+    name, title
+        Of the file, and what the caption begins with.
+    pixel_um
+        Edge of a pixel in micrometres, for a scale bar.
+    """
+    known = label != _UNLABELLED
+    wrong = known & (label != prediction)
+    share = wrong.sum() / max(1, known.sum())
+    step = -(-max(image.shape) // _MOST_PANEL_PIXELS)
+    table = np.array([_rgb(colour) for colour in colours])
+    grey = np.clip(image, 0, 1)[::step, ::step]
+    pale = np.repeat((0.55 + 0.4 * grey)[..., None], 3, axis=2)
+    differ = np.where(_any(wrong, step)[..., None], _rgb(WRONG), pale)
+    panels = {
+        "input": np.repeat(grey[..., None], 3, axis=2),
+        "label": _painted(label[::step, ::step], table),
+        "prediction": _painted(np.where(known, prediction, _UNLABELLED)[::step, ::step], table),
+        f"differ: {100 * share:.2f} %": differ,
+    }
+    height = 12 / 4 * image.shape[0] / image.shape[1]
+    figure, all_axes = _figure(12.4, height + 0.9, 1, 4)
+    for axes, (heading, picture) in zip(all_axes, panels.items(), strict=True):
+        axes.imshow(picture, interpolation="nearest" if step == 1 else "antialiased")
+        axes.set_title(heading, fontsize=11, loc="left")
+        axes.axis("off")
+    if pixel_um:
+        _scale_bar(all_axes[0], grey.shape, pixel_um * step)
+    _class_legend(figure, colours, names)
+    return _finish(figure, name, f"{title}: input, label, prediction, and where the two differ.")
+
+
+def _any(wrong: Shaped[np.ndarray, "y x"], step: int) -> Shaped[np.ndarray, "row column"]:
+    """Shrink a mask so that no true pixel is lost."""
+    height, width = (-(-size // step) * step for size in wrong.shape)
+    padded = np.zeros((height, width), np.bool_)
+    padded[: wrong.shape[0], : wrong.shape[1]] = wrong
+    return np.asarray(padded.reshape(height // step, step, width // step, step).any(axis=(1, 3)))
+
+
+def _painted(index: UInt8[np.ndarray, "y x"], table: Shaped[np.ndarray, "class 3"]) -> Shaped[np.ndarray, "y x 3"]:
+    painted = np.full((*index.shape, 3), 0.9)
+    known = index < len(table)
+    painted[known] = table[index[known]]
+    return painted
+
+
+def _scale_bar(axes: Any, shape: tuple[int, ...], pixel_um: float) -> None:
+    wanted = 0.25 * shape[1] * pixel_um
+    base = 10.0 ** np.floor(np.log10(wanted))
+    length = max(base * factor for factor in (1, 2, 5) if base * factor <= wanted)
+    x, y = 0.05 * shape[1], 0.94 * shape[0]
+    axes.plot([x, x + length / pixel_um], [y, y], color="white", linewidth=5, solid_capstyle="butt")
+    axes.plot([x, x + length / pixel_um], [y, y], color="black", linewidth=3, solid_capstyle="butt")
+    box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.5}
+    axes.text(x, y - 0.03 * shape[0], f"{length:g} µm", fontsize=9, va="bottom", bbox=box)
+
+
+def _class_legend(figure: Figure, colours: Sequence[str], names: Sequence[str]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=c, edgecolor="#5b6675", label=n) for c, n in zip(colours, names, strict=True)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(8, len(names)), frameon=False, fontsize=10)
+
+
+def slice_scores(numbers: Sequence[int], accuracies: Sequence[float]) -> Picture:
+    """Draw the accuracy of each test slice against its number."""
+    figure, axes = _figure(9, 2.6, 1, 1)
+    axes.plot(numbers, accuracies, "o", color=ACCENT, markersize=5)
+    axes.set(xlabel="slice number", ylabel="accuracy")
+    return _finish(figure, "slices", "Accuracy of each test slice.")
+
+
+def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(rows, columns)
+    for one in np.atleast_1d(axes).ravel():
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.0)
+    return figure, axes
+
+
+def _finish(figure: Figure, name: str, caption: str) -> Picture:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    target = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(target, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
+    return Picture(name, target.getvalue(), caption)
+
+
+def _rgb(colour: str) -> Shaped[np.ndarray, " 3"]:
+    return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+
+
+def _short(count: int) -> str:
+    for limit, unit in ((1_000_000, "M"), (1_000, "k")):
+        if count >= limit:
+            return f"{count / limit:.3g} {unit}"
+    return str(count)

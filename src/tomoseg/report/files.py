@@ -1,0 +1,104 @@
+"""Reports, JSON and CSV on disk: whole or not at all, and nothing replaced without being asked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tomoseg.errors import OutputError
+from tomoseg.report.page import Report, render
+
+PAGE = "report.html"
+
+
+def check_folder(folder: Path, *, force: bool) -> None:
+    """Refuse a folder where no report can be written; nothing is created.
+
+    Raises
+    ------
+    OutputError
+        If a report is there and `force` is off, or the folder cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; a report needs a folder")
+    if (folder / PAGE).exists() and not force:
+        raise OutputError(f"{folder / PAGE}: exists; choose another folder, or replace it with --force")
+    near = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        raise OutputError(f"{folder}: no permission to write in {near}")
+
+
+def write_report(folder: Path, report: Report, *, force: bool = False) -> None:
+    """Write `report.html` into `folder`, and its figures as `figures/NAME.png`.
+
+    Raises
+    ------
+    OutputError
+        If a report is there and `force` is off, or the folder cannot be written.
+    """
+    check_folder(folder, force=force)
+    for picture in report.pictures:
+        _write(folder / "figures" / f"{picture.name}.png", picture.png)
+    _write(folder / PAGE, render(report).encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON; numbers that are not finite become null.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+    """
+    _write(path, (json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Write a table as CSV.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+    """
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    _write(path, text.getvalue().encode())
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON knows it: numpy's numbers and arrays as Python's, NaN and infinity as None.
+
+    Examples
+    --------
+    >>> plain({"a": np.float32(0.5), "b": (np.nan, 1)})
+    {'a': 0.5, 'b': [None, 1]}
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write(path: Path, content: bytes) -> None:
+    draft = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if draft.parent.is_dir():
+            draft.unlink(missing_ok=True)

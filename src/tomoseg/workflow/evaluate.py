@@ -1,0 +1,346 @@
+"""`tomoseg evaluate`: an honest score of a model on labelled slices that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from tomoseg.errors import SettingError, SplitError
+from tomoseg.provenance import content_hash, record
+from tomoseg.workflow.common import Images, Labels, ModelFile, Reading, Target, limit_threads
+from tomoseg.workflow.console import Console
+
+if TYPE_CHECKING:
+    from tomoseg.evaluate import Noise, Scores, SliceScores, TestSlice
+    from tomoseg.held_out import HeldOut
+    from tomoseg.model_file import Model
+    from tomoseg.predict import Runner
+    from tomoseg.slices import Scan
+
+MOST_BASELINE_PIXELS = 5_000_000
+_LISTED = 6
+
+
+class EvaluateSettings(Reading):
+    """Score a model on labelled slices that it has not seen, beside baselines."""
+
+    model: Annotated[ModelFile, Field(description="model file, NAME.tomoseg")]
+    images: Annotated[Images, Field(description="folder of slices, or a multi-page TIFF")]
+    labels: Annotated[Labels, Field(description="label pictures of some of them")]
+    out: Annotated[Target, Field(description="folder for report.html, scores.json, confusion.csv")]
+    noise_std: Annotated[
+        float, Field(ge=0, description="std of Gaussian noise added to the test, in 1/65535 of full range")
+    ] = 0.0
+    clip: Annotated[bool, Field(description="clip and round the noisy values as a detector would")] = False
+    include_training: Annotated[
+        bool, Field(description="score slices that the model has seen, too; the report says LEAKY")
+    ] = False
+    force: Annotated[bool, Field(description="replace an existing report")] = False
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that a report on a test shows."""
+
+    model: Model
+    model_name: str
+    scan: Scan
+    runner: Runner
+    noise: Noise
+    results: tuple[SliceScores, ...]
+    scores: Scores
+    json: dict[str, Any]
+
+
+def run(settings: EvaluateSettings, console: Console) -> None:
+    """Score the model and write the report."""
+    limit_threads(settings.threads)
+    from tomoseg.report import check_folder
+    from tomoseg.workflow.evaluate_report import write_evaluation
+
+    check_folder(settings.out, force=settings.force)
+    done = evaluate(settings, console)
+    write_evaluation(settings.out, done, force=settings.force, console=console)
+    for line in summary(done.json):
+        console.result(line)
+    console.result(f"report: {settings.out / 'report.html'}")
+
+
+def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
+    """Score the model; nothing is written."""
+    from tomoseg.model_file import load_model
+    from tomoseg.workflow.predict import make_runner, refuse_other_type
+    from tomoseg.workflow.reading import open_scans
+
+    model = load_model(settings.model)
+    (scan,) = open_scans(
+        [(settings.images, settings.labels)],
+        roi=settings.roi,
+        mask=settings.mask,
+        stated=None,
+        unlabelled=model.record.unlabelled,
+        known=model.record.classes,
+        console=console,
+    )
+    refuse_other_type(model.record, scan.volume)
+    held_out = _hold_out(scan, model, console)
+    chosen = _choose(scan, held_out, settings, console)
+    runner = make_runner(model)
+    noise = _noise(settings, model, scan)
+    results, scores = _score(scan, chosen, runner, noise, model, settings, console)
+    beside = _baselines(scan, chosen, runner, noise, model, settings, console)
+    copied = _copy_training(scan, held_out, chosen, len(model.record.classes))
+    scores = replace(scores, baselines={**beside["baselines"], "copy_training": copied})
+    plain = _json(scores, scan, held_out, chosen, noise, model, settings, beside["baseline_pixels"])
+    return Evaluation(model, settings.model.name, scan, runner, noise, results, scores, plain)
+
+
+def _hold_out(scan: Scan, model: Model, console: Console) -> HeldOut:
+    from tomoseg.held_out import hold_out, numbers_to_hash
+    from tomoseg.workflow.prepare import labelled_numbers
+
+    labelled = sorted(labelled_numbers(scan))
+    at = {number: z for z, number in enumerate(scan.numbers)}
+    wanted = numbers_to_hash(labelled, scan.numbers, gap=model.record.gap)
+    contents = {n: content_hash(scan.read_grey(at[n])) for n in console.track(wanted, "recognising slices", len(wanted))}
+    return hold_out(labelled, contents, source=scan.source, record=model.record)
+
+
+def _choose(scan: Scan, held_out: HeldOut, settings: EvaluateSettings, console: Console) -> list[TestSlice]:
+    from tomoseg.evaluate import TestSlice
+    from tomoseg.workflow.prepare import labelled_numbers
+
+    at = labelled_numbers(scan)
+    if settings.include_training:
+        return [TestSlice(0, z) for z in sorted(at.values())]
+    if held_out.left_out:
+        console.say(f"left out: {_reasons(scan, held_out)}")
+    if not held_out.kept:
+        raise SplitError(
+            f"nothing is left to test: of {len(at)} labelled slices, {_reasons(scan, held_out)}. Label slices further "
+            "away, train with --test z0:z1, or score seen slices with --include-training (the report then says LEAKY)"
+        )
+    return [TestSlice(0, at[number]) for number in held_out.kept]
+
+
+def _reasons(scan: Scan, held_out: HeldOut) -> str:
+    at = {number: z for z, number in enumerate(scan.numbers)}
+    kinds = {"trained on": [], "validated on": [], "nearer than the gap": []}  # type: dict[str, list[str]]
+    for number, why in sorted(held_out.left_out.items()):
+        kinds[why if why in kinds else "nearer than the gap"].append(scan.volume.names[at[number]])
+    return "; ".join(f"{len(names)} {kind} ({_listed(names)})" for kind, names in kinds.items() if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _noise(settings: EvaluateSettings, model: Model, scan: Scan) -> Noise:
+    from tomoseg.degrade import noise_std_grey
+    from tomoseg.evaluate import Noise
+
+    if settings.clip and not settings.noise_std:
+        raise SettingError("--clip clips noisy values; give --noise-std with it")
+    grey = noise_std_grey(settings.noise_std, dtype=scan.volume.dtype, window=model.record.window)
+    return Noise(grey, settings.seed, settings.clip)
+
+
+def _score(
+    scan: Scan,
+    chosen: Sequence[TestSlice],
+    runner: Runner,
+    noise: Noise,
+    model: Model,
+    settings: EvaluateSettings,
+    console: Console,
+) -> tuple[tuple[SliceScores, ...], Scores]:
+    from tomoseg import evaluate as score
+
+    edge = score.block_edge([scan], chosen)
+    results = tuple(
+        score.score_slice(runner, scan, one, noise=noise, edge=edge)
+        for one in console.track(chosen, "scoring", len(chosen))
+    )
+    if not sum(result.calibration.pixels for result in results):
+        raise SplitError("no test slice has a labelled pixel; look at --unlabelled, --roi and --mask")
+    size = scan.volume.voxel_size_um
+    blocks = score.independent_blocks(results, edge=edge, along_z={0: size[1] / size[0] if size else 1.0})
+    names = [item.name for item in model.record.classes]
+    return results, score.summarise(results, blocks, names=names, rng=np.random.default_rng([settings.seed, 3]))
+
+
+def _baselines(
+    scan: Scan,
+    chosen: Sequence[TestSlice],
+    runner: Runner,
+    noise: Noise,
+    model: Model,
+    settings: EvaluateSettings,
+    console: Console,
+) -> dict[str, Any]:
+    """Fit the baselines on the model's tiles at the test's noise; score them, and the model, on the same pixels."""
+    from tomoseg.baselines import Sample, fit_forest, fit_majority, fit_otsu
+    from tomoseg.degrade import add_gaussian_noise
+    from tomoseg.evaluate import stack_of
+    from tomoseg.metrics import confusion
+
+    n = len(model.record.classes)
+    if model.samples is None:
+        console.warn("the model was trained with --no-samples: no baselines stand beside its score")
+        return {"baselines": {"majority": None, "otsu": None, "forest": None}, "baseline_pixels": None}
+    window, rng = model.record.window, np.random.default_rng([settings.seed, 4])
+    clip_to = scan.volume.dtype if noise.clip else None
+    samples = [
+        Sample(window.apply(add_gaussian_noise(image, noise.std_grey, rng=rng, clip_to=clip_to)), label)
+        for image, label in zip(model.samples.images, model.samples.labels, strict=True)
+    ]
+    with console.progress("training the forest", 1.0):
+        forest = fit_forest(samples, rng=rng, threads=settings.threads or -1)
+    rivals = {"majority": fit_majority(samples), "otsu": fit_otsu(samples, n), "forest": forest}
+    counts = {name: np.zeros((n, n), np.int64) for name in (*rivals, "model")}
+    some, box = _some(scan, chosen)
+    for one in console.track(some, "scoring the baselines", len(some)):
+        label = scan.read_label(one.z)[box]
+        read = noise.on(scan, one.scan)
+        image = window.apply(read(one.z))
+        for name, rival in rivals.items():
+            counts[name] += confusion(label, rival.predict(image[_grown(box, image.shape)])[_inner(box)], n)
+        stack = stack_of(scan, one.z, context=runner.network.context, read=read)
+        counts["model"] += confusion(label, runner.segment(stack)[box], n)
+    return {
+        "baselines": {name: _two(counts[name]) for name in rivals},
+        "baseline_pixels": {"pixels": int(counts["model"].sum()), "model": _two(counts["model"])},
+    }
+
+
+_FILTER_REACH = 64
+
+
+def _grown(box: tuple[slice, slice], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    y, x = (
+        slice(max(0, part.start - _FILTER_REACH), min(size, part.stop + _FILTER_REACH))
+        for part, size in zip(box, shape, strict=True)
+    )
+    return y, x
+
+
+def _inner(box: tuple[slice, slice]) -> tuple[slice, slice]:
+    y, x = (
+        slice(part.start - max(0, part.start - _FILTER_REACH), part.stop - max(0, part.start - _FILTER_REACH))
+        for part in box
+    )
+    return y, x
+
+
+def _some(scan: Scan, chosen: Sequence[TestSlice]) -> tuple[list[TestSlice], tuple[slice, slice]]:
+    """Return evenly spaced test slices of at most 5 megapixels, and the part of them: its middle if one has more."""
+    _, height, width = scan.volume.shape
+    y, x = (min(size, max(int(MOST_BASELINE_PIXELS**0.5), MOST_BASELINE_PIXELS // other)) for size, other in
+            ((height, width), (width, height)))
+    box = (slice((height - y) // 2, (height - y) // 2 + y), slice((width - x) // 2, (width - x) // 2 + x))
+    most = max(1, MOST_BASELINE_PIXELS // (y * x))
+    places = np.unique(np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int))
+    return [chosen[i] for i in places], box
+
+
+def _two(counts: np.ndarray) -> dict[str, float]:
+    from tomoseg.metrics import accuracy, mean_iou
+
+    return {"accuracy": accuracy(counts), "mean_iou": mean_iou(counts)}
+
+
+def _copy_training(
+    scan: Scan, held_out: HeldOut, chosen: Sequence[TestSlice], n_classes: int
+) -> dict[str, float] | None:
+    """Score the nearest training slice's label, where training slices and their labels are here; else None."""
+    from tomoseg.baselines import nearest
+    from tomoseg.metrics import confusion
+    from tomoseg.workflow.prepare import labelled_numbers
+
+    at = labelled_numbers(scan)
+    training = [number for number in held_out.training if number in at]
+    if not training:
+        return None
+    total = np.zeros((n_classes, n_classes), np.int64)
+    for one in chosen:
+        label, copied = scan.read_label(one.z), scan.read_label(at[nearest(scan.numbers[one.z], training)])
+        both = copied != 255
+        total += confusion(label[both], copied[both], n_classes)
+    return _two(total)
+
+
+def _json(
+    scores: Scores,
+    scan: Scan,
+    held_out: HeldOut,
+    chosen: Sequence[TestSlice],
+    noise: Noise,
+    model: Model,
+    settings: EvaluateSettings,
+    baseline_pixels: dict[str, Any] | None,
+) -> dict[str, Any]:
+    from tomoseg.evaluate import adjacent_agreement
+
+    at = {number: z for z, number in enumerate(scan.numbers)}
+    seen = {number for number, why in held_out.left_out.items() if why in ("trained on", "validated on")}
+    return {
+        **scores.as_json(),
+        "baseline_pixels": baseline_pixels,
+        "adjacent_agreement": adjacent_agreement([scan]),
+        "class_names": [item.name for item in model.record.classes],
+        "confusion": scores.confusion.tolist(),
+        "leaky": bool(settings.include_training and seen) or model.record.leaky,
+        "slices": [scan.volume.names[one.z] for one in chosen],
+        "left_out": {}
+        if settings.include_training
+        else {scan.volume.names[at[number]]: why for number, why in held_out.left_out.items()},
+        "noise_std": settings.noise_std,
+        "noise_std_grey": noise.std_grey,
+        "provenance": record(
+            "evaluate",
+            seed=settings.seed,
+            inputs={"model": model.content, "images": _content_of(scan, chosen)},
+            settings=settings.model_dump(mode="json", exclude={"model", "images", "labels", "out"}),
+        ).model_dump(),
+    }
+
+
+def _content_of(scan: Scan, chosen: Sequence[TestSlice]) -> str:
+    hashes = "".join(content_hash(scan.read_grey(one.z), scan.read_label(one.z)) for one in chosen)
+    return content_hash(np.frombuffer(hashes.encode(), np.uint8))
+
+
+def summary(scores: dict[str, Any]) -> list[str]:
+    """Return the scores as a few lines for a terminal, baselines beside them."""
+
+    def ends(name: str) -> str:
+        found = scores["intervals"].get(name)
+        return f" [{found[0]:.4f}, {found[1]:.4f}]" if found else ""
+
+    noise = f", noise std {scores['noise_std']:g} ({scores['noise_std_grey']:.4g} grey values)"
+    lines = [
+        f"{'LEAKY: ' if scores['leaky'] else ''}{scores['n_slices']} test slices"
+        + (noise if scores["noise_std"] else ""),
+        f"accuracy {scores['accuracy']:.4f}{ends('accuracy')}, mean IoU {scores['mean_iou']:.4f}{ends('mean_iou')}",
+        "IoU: " + ", ".join(f"{name} {of['iou']:.3f}" for name, of in scores["classes"].items()),
+    ]
+    for name, of in scores["baselines"].items():
+        if of:
+            lines.append(f"  beside it, {name}: accuracy {of['accuracy']:.4f}, mean IoU {of['mean_iou']:.4f}")
+    if scores["baseline_pixels"] and scores["baseline_pixels"]["pixels"] < sum(map(sum, scores["confusion"])):
+        of = scores["baseline_pixels"]["model"]
+        lines.append(
+            f"  baselines ran on {scores['baseline_pixels']['pixels'] / 1e6:.1f} megapixels; on these the model has "
+            f"accuracy {of['accuracy']:.4f}, mean IoU {of['mean_iou']:.4f}"
+        )
+    if scores["adjacent_agreement"] is not None:
+        lines.append(f"neighbouring slices' labels agree to {scores['adjacent_agreement']:.4f}")
+    if scores["why_no_intervals"]:
+        lines.append(f"no intervals: {scores['why_no_intervals']}")
+    return lines

@@ -1,0 +1,241 @@
+"""From scans to all that training needs: roles, window, patches, validation data, what the model remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tomoseg.checks import Check, make_checks
+from tomoseg.degrade import noise_std_grey
+from tomoseg.errors import LabelError, PairingError, SettingError
+from tomoseg.intervals import mean_chord_length
+from tomoseg.labels import UNLABELLED, class_shares
+from tomoseg.model_file import MOST_SAMPLES, SAMPLE_EDGE, Samples, ScanRecord, SliceRecord
+from tomoseg.patches import PatchSource, TrainingSlice, patch_source, rare_classes, training_slices
+from tomoseg.provenance import content_hash
+from tomoseg.recipe import Recipe
+from tomoseg.slices import Scan
+from tomoseg.splits import Kind, Role, Split, choose_block, smallest_gap, split_slices
+from tomoseg.unet import UNetConfig
+from tomoseg.window import Window, fit_window
+from tomoseg.workflow.console import Console
+
+DEFAULT_NOISE = 0.3
+"""Largest noise std in training, in widths of the window."""
+
+_CHORD_SLICES = 16
+_WINDOW_SLICES = 64
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs, and all that the model remembers of its data."""
+
+    scans: tuple[Scan, ...]
+    splits: tuple[Split, ...]
+    gap: int
+    network: UNetConfig
+    window: Window
+    noise_grey: tuple[float, float]
+    source: PatchSource
+    checks: tuple[Check, ...]
+    scan_records: tuple[ScanRecord, ...]
+    slice_records: tuple[SliceRecord, ...]
+
+
+def labelled_numbers(scan: Scan) -> dict[int, int]:
+    """Return the labelled slices of a scan: number along z -> z."""
+    return {scan.numbers[pair.z]: pair.z for pair in scan.pairs}
+
+
+def choose_gap(scans: Sequence[Scan], *, context: int) -> int:
+    """Return the slices that must lie between training and test: from the context and the labels' mean chord.
+
+    Chords are measured in the slices and carried over to z by the voxel size where it is known.
+    """
+    chords = []
+    for scan in scans:
+        zs = [pair.z for pair in scan.pairs]
+        chosen = [zs[i] for i in np.unique(np.linspace(0, len(zs) - 1, _CHORD_SLICES).astype(int))]
+        found = [mean_chord_length(scan.read_label(z)) for z in chosen]
+        size = scan.volume.voxel_size_um
+        chords.append(np.median([c for c in found if np.isfinite(c)] or [0.0]) * (size[1] / size[0] if size else 1.0))
+    return smallest_gap(context=context, mean_chord_px=float(max(chords)))
+
+
+def split_scans(
+    scans: Sequence[Scan],
+    *,
+    kind: Kind,
+    gap: int,
+    test: Sequence[frozenset[int]],
+    rng: np.random.Generator,
+    n_classes: int,
+) -> tuple[Split, ...]:
+    """Give each labelled slice of each scan its role, with an in-plane validation block where slices are too few."""
+    splits = []
+    for scan, tested in zip(scans, test, strict=True):
+        split = split_slices(sorted(labelled_numbers(scan)), kind=kind, gap=gap, test=tested, rng=rng)
+        if not split.of("validation"):
+            split = _with_block(scan, split, n_classes)
+        splits.append(split)
+    return tuple(splits)
+
+
+def _with_block(scan: Scan, split: Split, n_classes: int) -> Split:
+    zs = labelled_numbers(scan)
+    block = choose_block([scan.read_label(zs[n]) for n in split.of("train")], n_classes=n_classes)
+    notes = split.notes
+    if block is None:
+        notes += ("the slices are too small to spare a validation block; the last weights are kept, unvalidated",)
+    return Split(split.roles, block, notes)
+
+
+def prepare(
+    scans: tuple[Scan, ...],
+    recipe: Recipe,
+    *,
+    context: int,
+    splits: tuple[Split, ...],
+    gap: int,
+    noise_std: tuple[float, float] | None,
+    seed: int,
+    console: Console,
+) -> Prepared:
+    """Fit the window, cut the validation data and set up the patches.
+
+    Raises
+    ------
+    InputError
+        If scans differ in type, or nothing is left to learn from.
+    """
+    dtype = _same_type(scans)
+    n_classes = len(scans[0].classes)
+    network = UNetConfig(classes=n_classes, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck)
+    window = fit_window(_training_grey(scans, splits))
+    low, high = _noise_range(noise_std or recipe.patches.noise_std, window, dtype)
+    drawn = _training_slices(scans, splits, network, n_classes, console)
+    source = patch_source(
+        drawn, recipe.patches, window=window, noise_grey=(low, high), rng=np.random.default_rng([seed, 1])
+    )
+    checks = tuple(
+        check
+        for scan, split in zip(scans, splits, strict=True)
+        for check in make_checks(
+            scan,
+            _zs(scan, split, "train" if split.block else "validation"),
+            block=split.block,
+            context=context,
+            window=window,
+            noise_grey=low,
+            halo=network.halo,
+            grid=network.grid,
+            seed=seed,
+        )
+    )
+    return Prepared(
+        scans, splits, gap, network, window, (low, high), source, checks, *_records(scans, splits, console)
+    )
+
+
+def _same_type(scans: Sequence[Scan]) -> np.dtype[np.generic]:
+    types = {scan.volume.dtype for scan in scans}
+    if len(types) > 1:
+        raise PairingError(f"the scans have different grey types ({', '.join(map(str, types))}); convert them to one")
+    return types.pop()
+
+
+def _zs(scan: Scan, split: Split, role: Role) -> list[int]:
+    zs = labelled_numbers(scan)
+    return [zs[number] for number in split.of(role)]
+
+
+def _training_grey(scans: Sequence[Scan], splits: Sequence[Split]) -> list[np.ndarray]:
+    places = [(scan, z) for scan, split in zip(scans, splits, strict=True) for z in _zs(scan, split, "train")]
+    chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, _WINDOW_SLICES).astype(int))]
+    grey = [scan.read_grey(z)[scan.read_label(z) != UNLABELLED] for scan, z in chosen]
+    if not any(part.size for part in grey):
+        raise LabelError("no training slice has a labelled pixel; look at --unlabelled, --roi and --mask")
+    return grey
+
+
+def _noise_range(asked: tuple[float, float] | None, window: Window, dtype: np.dtype[np.generic]) -> tuple[float, float]:
+    if asked is None:
+        return 0.0, DEFAULT_NOISE * window.width
+    low, high = (noise_std_grey(std, dtype=dtype, window=window) for std in asked)
+    if not 0 <= low <= high:
+        raise SettingError(f"--noise-std {asked[0]:g} {asked[1]:g} is no range; give the smaller std first, 0 or more")
+    return low, high
+
+
+def _training_slices(
+    scans: Sequence[Scan], splits: Sequence[Split], network: UNetConfig, n_classes: int, console: Console
+) -> tuple[TrainingSlice, ...]:
+    places = [(scan, split, z) for scan, split in zip(scans, splits, strict=True) for z in _zs(scan, split, "train")]
+    shares = np.mean([class_shares(scan.read_label(z), n_classes) for scan, _, z in places], axis=0)
+    missing = [scans[0].classes[c].name for c in np.flatnonzero(shares == 0)]
+    if missing:
+        console.warn(f"no training slice shows the class {', '.join(missing)}; the model will not find it")
+    found: list[TrainingSlice] = []
+    for scan, split, z in console.track(places, "reading slices", len(places)):
+        found += training_slices(
+            scan, [z], context=network.context, block=split.block, halo=network.reach, rare=rare_classes(shares)
+        )
+    return tuple(found)
+
+
+def _records(
+    scans: Sequence[Scan], splits: Sequence[Split], console: Console
+) -> tuple[tuple[ScanRecord, ...], tuple[SliceRecord, ...]]:
+    scan_records = tuple(
+        ScanRecord(name=scan.volume.path.name, source=scan.source, voxel_size_um=scan.volume.voxel_size_um)
+        for scan in scans
+    )
+    places = [(i, scan, z) for i, scan in enumerate(scans) for z in labelled_numbers(scan).values()]
+    slice_records = tuple(
+        SliceRecord(
+            scan=i,
+            name=scan.volume.names[z],
+            number=scan.numbers[z],
+            role=splits[i].roles[scan.numbers[z]],
+            content=content_hash(scan.read_grey(z)),
+        )
+        for i, scan, z in console.track(places, "remembering slices", len(places))
+    )
+    return scan_records, slice_records
+
+
+def cut_samples(source: PatchSource, *, rng: np.random.Generator) -> Samples:
+    """Cut up to 64 labelled tiles of 160 x 160 pixels from the training slices, spread over them evenly.
+
+    Tiles lie around random labelled pixels, every second one around a rare class where there is one; grey values
+    are the scan's own.
+    """
+    images, labels = [], []
+    for i in range(MOST_SAMPLES):
+        item = source.slices[i % len(source.slices)]
+        rare = [places for places in item.rare if len(places)]
+        places = rare[(i // 2) % len(rare)] if rare and i % 2 else item.labelled
+        centre = divmod(int(places[rng.integers(len(places))]), item.label.shape[1])
+        box = tuple(_around(c, size) for c, size in zip(centre, item.label.shape, strict=True))
+        images.append(item.scan.read_grey(item.z)[box])
+        labels.append(item.label[box])
+    return Samples(np.stack(_same_size(images)), np.stack(_same_size(labels)))
+
+
+def _around(centre: int, size: int) -> slice:
+    start = max(0, min(centre - SAMPLE_EDGE // 2, size - SAMPLE_EDGE))
+    return slice(start, min(size, start + SAMPLE_EDGE))
+
+
+def _same_size(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+    height, width = (min(part.shape[axis] for part in parts) for axis in (0, 1))
+    return [part[:height, :width] for part in parts]
+
+
+def fingerprint(prepared: Prepared, settings: Mapping[str, object]) -> str:
+    """Return a hash of the data and settings that a training depends on, so that only the same one is resumed."""
+    text = repr(sorted(settings.items())) + "".join(r.model_dump_json() for r in prepared.slice_records)
+    return content_hash(np.frombuffer(text.encode(), np.uint8))
