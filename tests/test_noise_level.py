@@ -107,3 +107,17 @@ def test_without_edges_or_below_the_noise_there_is_no_blur() -> None:
 def test_the_ends_of_integers_are_the_types_and_floats_have_none() -> None:
     assert type_ends(np.dtype(np.int16)) == (-32768.0, 32767.0)
     assert type_ends(np.dtype(np.float32)) is None
+
+
+@pytest.mark.parametrize("std", [1.0, 2.0, 20.0])
+def test_in_a_flat_picture_noise_is_found_within_1_percent_less_that_of_rounding(std: float) -> None:
+    values = np.random.default_rng(5).normal(128, std, (800, 800))
+    assert estimate_noise_std(values) == pytest.approx(std, rel=0.01)
+    assert estimate_noise_std(np.round(values).astype(np.uint8)) == pytest.approx(std, rel=0.02)
+
+
+def test_a_few_hot_pixels_are_not_noise() -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(1000, 10, (400, 400))
+    values[rng.random(values.shape) < 1e-3] = 5000
+    assert estimate_noise_std(values) == pytest.approx(10, rel=0.02)

@@ -379,6 +379,32 @@ def test_missing_empty_nested_and_unfinished_places_say_what_would_be_right(tmp_
         open_volume(tmp_path / "seg.partial")
 
 
+def test_a_folder_of_other_pictures_says_which_and_what_to_do(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(VolumeError, match=r"files, but \.jpg, \.txt; save the slices as TIFF or PNG$"):
+        open_volume(tmp_path)
+
+
+def test_a_slice_whose_file_is_gone_is_an_error_not_a_gap(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "s1.tif", STACK[0])
+    (tmp_path / "s2.tif").symlink_to(tmp_path / "gone.tif")
+    with pytest.raises(VolumeError, match=r"s2\.tif: no such file or folder"):
+        open_volume(tmp_path)
+
+
+def test_a_stack_that_changes_after_it_was_opened_is_refused_on_reading(tmp_path: Path) -> None:
+    path = tmp_path / "s.tif"
+    tifffile.imwrite(path, STACK, photometric="minisblack")
+    volume = open_volume(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(VolumeError, match=r"s\.tif: (is cut short|damaged or truncated)"):
+        volume.read_page(4)
+    path.unlink()
+    with pytest.raises(VolumeError, match=r"s\.tif: no such file or folder"):
+        volume.read_page(0)
+
+
 def test_a_stack_among_slices_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack")
     with pytest.raises(VolumeError, match="stack of 5 pages inside a folder"):

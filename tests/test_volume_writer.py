@@ -190,3 +190,9 @@ def test_a_slice_of_another_shape_or_type_is_a_programming_error(tmp_path: Path)
 def test_names_that_collide_or_lead_elsewhere_are_refused(names: list[str]) -> None:
     with pytest.raises(OutputError, match="the name is taken or leads elsewhere"):
         file_names(names)
+
+
+@pytest.mark.parametrize("place", [".", "/", "..", "deep/.."])
+def test_a_place_without_a_name_is_refused(place: str) -> None:
+    with pytest.raises(OutputError, match=r"is no name for an output; give that of a new folder or of a \.tif file"):
+        write(Path(place))

@@ -56,15 +56,19 @@ def folder_pages(path: Path, *, file_pages: Callable[[Path], Sequence[Page]]) ->
 def picture_files(path: Path) -> list[Path]:
     """Return the picture files of the folder `path` in natural order."""
     with reading(path):
-        files = [p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != "." and p.is_file()]
+        files = [p for p in path.iterdir() if p.suffix.lower() in ENDINGS and p.name[0] != "." and not p.is_dir()]
     return sorted(files, key=lambda file: natural_key(file.name))
 
 
 def _hint(path: Path) -> str:
-    """Name subfolders that do hold pictures."""
-    folders = sorted((p for p in path.iterdir() if p.is_dir() and p.name[0] != "."), key=lambda p: natural_key(p.name))
-    found = [folder.name for folder in folders if picture_files(folder)]
-    if not found:
-        return ""
-    more = " ..." if len(found) > _HINTED else ""
-    return f"; its subfolders do: give one of {', '.join(found[:_HINTED])}{more}"
+    """Name subfolders that do hold pictures, else the endings that are there instead."""
+    seen = sorted((p for p in path.iterdir() if p.name[0] != "."), key=lambda p: natural_key(p.name))
+    found = [p.name for p in seen if p.is_dir() and picture_files(p)]
+    if found:
+        return f"; its subfolders do: give one of {_some(found)}"
+    others = list(dict.fromkeys(p.suffix for p in seen if p.suffix and not p.is_dir()))
+    return f", but {_some(others)}; save the slices as TIFF or PNG" if others else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_HINTED]) + (" ..." if len(names) > _HINTED else "")

@@ -147,7 +147,8 @@ def as_volume(path: Path, pages: Sequence[Page]) -> PagedVolume:
     for page in pages:
         if page.channels != 1:
             raise VolumeError(
-                f"{path}: {page.name} has {page.channels} channels; a tomogram has one grey value a pixel"
+                f"{path}: {page.name} has {page.channels} channels; a tomogram has one grey value a pixel. "
+                "Save it as grey; if these are the labels, the images come first"
             )
         _check_type(path, page)
     _check_alike(path, pages)

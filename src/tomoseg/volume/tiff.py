@@ -21,24 +21,8 @@ from tomoseg.volume.page import Page, is_grey_ramp, reading, without_alpha
 # tifffile logs what it makes do with; what matters of it is checked here and raised.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_BYTES = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes that a value takes, by the TIFF's number of its type."""
 _MOST_CHANNELS = 7
 _KINDS = (
     PHOTOMETRIC.MINISWHITE,

@@ -51,9 +51,11 @@ def check_target(path: Path, force: bool = False) -> None:
     Raises
     ------
     OutputError
-        If the target exists and `force` is off; if it holds files that tomoseg did not write; or if its
-        folder cannot be written.
+        If the target exists and `force` is off; if it holds files that tomoseg did not write; if its folder
+        cannot be written; or if it is no name, like `..`.
     """
+    if path.name in ("", ".."):
+        raise OutputError(f"{path}: is no name for an output; give that of a new folder or of a .tif file")
     with _writing(path):
         for part in (path, record_path(path)):
             if part.exists() and not force:
@@ -155,7 +157,7 @@ class SliceWriter:
         self._path, self._shape, self._dtype = path, shape, np.dtype(dtype)
         self._files = () if is_stack(path) else file_names(names)
         self._voxel_size_um, self._force, self._record = voxel_size_um, force, extra_json
-        self._partial = path.with_name(path.name + PARTIAL)
+        self._partial = path.parent / (path.name + PARTIAL)
         self._written = 0
         self._open = ExitStack()
         self._stack: TiffWriter | None = None

@@ -1,0 +1,257 @@
+"""A solid-oxide-cell-like tomogram of three phases whose truth is known below the voxel.
+
+The phase at a point is that of the largest of three smooth random fields, so that all pairs of phases touch. Each
+field is a cubic B-spline over band-passed noise on a coarse grid: it can be computed anywhere, slice by slice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8, UInt16
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from scipy import ndimage
+
+from tomoseg.labels import LabelClass
+from tomoseg.phantom_truth import BLURS, TruthSums, blur_errors, surfaces_between
+
+Layer = Float32[np.ndarray, "field y x"]
+
+PHANTOM_CLASSES = (
+    LabelClass(name="pore", value=0, colour="#1d2530"),
+    LabelClass(name="YSZ", value=128, colour="#56b4e9"),
+    LabelClass(name="Ni", value=255, colour="#e69f00"),
+)
+GREY_LEVELS = np.array([21_400.0, 35_000.0, 41_200.0], np.float32)
+"""Grey level of pore, YSZ and nickel, as read off a published histogram of such an electrode."""
+
+SMALLEST = 16
+_SPACING = 12.5  # pixels between coarse points: makes 0.026 changes of class per pixel, by measurement
+_OFFSETS = np.array([-0.04, 0.051, -0.033], np.float32)  # fractions of 0.315, 0.367, 0.318, by measurement
+_BLUR = 1.05
+_SUPERSAMPLING = 2
+_MARGIN = 5  # slices and pixels around the volume that the blur reaches
+_FINE = np.array([1.0, 4, 6, 4, 1]) / 16  # binomial: band limit below the coarse grid's own
+_WIDE = (np.poly1d([0.5, 0.5]) ** 16).coeffs  # taken off, so that no wave is much longer than a grain
+_ROWS_AROUND = 8
+_BLUR_SAMPLED_EVERY = 8
+_NOISE_STREAM = 3
+_LEAD = 64  # coarse heights below 0 that are asked for at most
+
+
+class PhantomSpec(BaseModel):
+    """Size, seed and noise of a phantom."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, int, int] = Field(default=(64, 256, 256), description="voxels along z, y, x")
+    seed: int = Field(default=0, ge=0, description="another seed makes another, unrelated phantom")
+    noise_std: float = Field(default=740.0, ge=0, le=20_000, description="std of the scan's noise in grey values")
+
+    @field_validator("shape")
+    @classmethod
+    def _large_enough(cls, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(shape) < SMALLEST:
+            raise ValueError(f"{' x '.join(map(str, shape))} is too small; each edge needs {SMALLEST} voxels or more")
+        return shape
+
+
+@dataclass(frozen=True)
+class PhantomSlice:
+    """One slice: grey values, class indices in the order of `PHANTOM_CLASSES`, and its part of the truth."""
+
+    grey: UInt16[np.ndarray, "y x"]
+    label: UInt8[np.ndarray, "y x"]
+    truth: TruthSums
+
+
+def make_phantom(spec: PhantomSpec) -> Iterator[PhantomSlice]:
+    """Yield the slices of a phantom by rising z, in memory that does not depend on their number.
+
+    Examples
+    --------
+    >>> slices = list(make_phantom(PhantomSpec(shape=(16, 32, 32))))
+    >>> len(slices), slices[0].grey.shape, str(slices[0].grey.dtype)
+    (16, (32, 32), 'uint16')
+    """
+    depth, height, width = spec.shape
+    field = FieldSampler(spec.seed, (height, width))
+    y, x = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
+    shares: deque[np.ndarray] = deque(maxlen=2 * _MARGIN + 1)
+    for z in range(-_MARGIN, _MARGIN):
+        shares.append(_partial_volume(field, z, height, width))
+    below, here = field.layer(-1.0, y, x), field.layer(0.0, y, x)
+    last: np.ndarray | None = None
+    for z in range(depth):
+        shares.append(_partial_volume(field, z + _MARGIN, height, width))
+        above = field.layer(z + 1.0, y, x)
+        label = here.argmax(axis=0).astype(np.uint8)
+        clean = _blurred(shares)
+        grey = _noisy(clean, spec, z)
+        counts = _partial_volume_counts(shares[_MARGIN])
+        # Between the last slice and the next there is no more of the volume.
+        areas, line = surfaces_between(here, above) if z < depth - 1 else (np.zeros(3), 0.0)
+        edges = blur_errors(below, here, above, clean, GREY_LEVELS) if z % _BLUR_SAMPLED_EVERY == 0 else np.zeros(len(BLURS))
+        yield PhantomSlice(
+            grey,
+            label,
+            TruthSums(
+                counts,
+                *_changes(label, last),
+                areas,
+                line,
+                float((height - 1) * (width - 1)) if z < depth - 1 else 0.0,
+                edges,
+                float(((grey.astype(np.float64) - clean) ** 2).sum()),
+                label.size,
+            ),
+        )
+        last, below, here = label, here, above
+
+
+def _changes(label: np.ndarray, last: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    pairs = [(label, label if last is None else last), (label[1:], label[:-1]), (label[:, 1:], label[:, :-1])]
+    changes = np.array([int((a != b).sum()) for a, b in pairs], np.int64)
+    return changes, np.array([0 if last is None else label.size, pairs[1][0].size, pairs[2][0].size], np.int64)
+
+
+def _partial_volume(field: FieldSampler, z: int, height: int, width: int) -> UInt8[np.ndarray, "class y x"]:
+    """Return how many of a voxel's points lie in each class, uint8 (class, y, x), margins included."""
+    offsets = (np.arange(_SUPERSAMPLING) + 0.5) / _SUPERSAMPLING - 0.5
+    y, x = (
+        (np.arange(-_MARGIN, size + _MARGIN)[:, None] + offsets).ravel() for size in (height, width)
+    )
+    counts = np.zeros((3, height + 2 * _MARGIN, width + 2 * _MARGIN), np.uint8)
+    for offset in offsets:
+        first, second, third = field.layer(z + offset, y, x)
+        is_first, is_second = (first >= second) & (first >= third), (second > first) & (second >= third)
+        for c, mask in enumerate((is_first, is_second, ~(is_first | is_second))):
+            halves = mask[:, 0::2].view(np.uint8) + mask[:, 1::2].view(np.uint8)
+            counts[c] += halves[0::2] + halves[1::2]
+    return counts
+
+
+def _partial_volume_counts(share: np.ndarray) -> np.ndarray:
+    inner = share[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    return np.asarray(inner.sum(axis=(1, 2), dtype=np.int64))
+
+
+def _blurred(shares: deque[np.ndarray]) -> Float32[np.ndarray, "y x"]:
+    """Return the noiseless grey values of the middle slice: partial volume, blurred along z, y and x."""
+    # The points of a voxel blur already, with the variance of their offsets.
+    sigma = np.sqrt(_BLUR**2 - (1 - 1 / _SUPERSAMPLING**2) / 12)
+    weights = np.exp(-0.5 * (np.arange(-_MARGIN, _MARGIN + 1) / sigma) ** 2)
+    weights = (weights / weights.sum()).astype(np.float32)
+    mixed = sum(weight * np.tensordot(GREY_LEVELS, share, axes=1) for weight, share in zip(weights, shares, strict=True))
+    mixed = mixed / _SUPERSAMPLING**3
+    for axis in (0, 1):
+        mixed = ndimage.correlate1d(mixed, weights, axis=axis)
+    return np.asarray(mixed[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN], np.float32)
+
+
+def _noisy(clean: Float32[np.ndarray, "y x"], spec: PhantomSpec, z: int) -> UInt16[np.ndarray, "y x"]:
+    rng = np.random.default_rng([spec.seed, _NOISE_STREAM, z])
+    noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(spec.noise_std)
+    return np.clip(np.round(clean + noise), 0, 65535).astype(np.uint16)
+
+
+class FieldSampler:
+    """The three fields of a phantom, of mean near 0 and std 1, at any height above an area of voxels.
+
+    Parameters
+    ----------
+    seed
+        Of the noise.
+    size
+        Voxels along (y, x); places may lie `_MARGIN` voxels outside.
+    """
+
+    def __init__(self, seed: int, size: tuple[int, int]) -> None:
+        self._seed = seed
+        self._size = tuple(int(np.ceil((edge + 2 * _MARGIN) / _SPACING)) + 4 for edge in size)
+        self._noise: dict[int, np.ndarray] = {}
+        self._rows: dict[int, np.ndarray] = {}
+
+    def layer(self, z: float, y: Float64[np.ndarray, " y"], x: Float64[np.ndarray, " x"]) -> Layer:
+        """Return the fields on a grid at height `z`, float32 (field, y, x).
+
+        Examples
+        --------
+        >>> sampler, places = FieldSampler(0, (20, 20)), np.arange(20.0)
+        >>> part = sampler.layer(3.0, places[5:], places)
+        >>> bool(np.allclose(part, sampler.layer(3.0, places, places)[:, 5:], atol=1e-5))
+        True
+        """
+        start, weights = _weights(np.array([z]))
+        rows = [self._row(int(start[0]) + k) for k in range(4)]
+        coarse = sum(weight * row for weight, row in zip(weights[:, 0], rows, strict=True))
+        along_y, along_x = (_spline(places, size) for places, size in zip((y, x), self._size, strict=True))
+        found = along_y @ np.asarray(coarse, np.float32) @ along_x.T
+        found += _OFFSETS[:, None, None]
+        return found
+
+    def _row(self, row: int) -> np.ndarray:
+        """Return the coefficients (field, coarse y, coarse x) at a coarse height, band-passed."""
+        if row not in self._rows:
+            noise = [self._noise_at(r) for r in range(row - _ROWS_AROUND, row + _ROWS_AROUND + 1)]
+            self._rows = {r: kept for r, kept in self._rows.items() if abs(r - row) <= _ROWS_AROUND}
+            self._rows[row] = (_smoothed(noise, _FINE) - _smoothed(noise, _WIDE)) / _field_std()
+        return self._rows[row]
+
+    def _noise_at(self, row: int) -> np.ndarray:
+        if row not in self._noise:
+            # Streams need numbers from 0 on; coarse heights begin below 0.
+            streams = ([self._seed, field, row + _LEAD] for field in range(3))
+            self._noise[row] = np.stack([np.random.default_rng(s).standard_normal(self._size) for s in streams])
+            self._noise = {r: kept for r, kept in self._noise.items() if abs(r - row) <= 2 * _ROWS_AROUND}
+        return self._noise[row]
+
+
+def _spline(places: Float64[np.ndarray, " place"], size: int) -> Float32[np.ndarray, "place coarse"]:
+    start, weights = _weights(places)
+    first = int(np.floor(-_MARGIN / _SPACING)) - 1
+    matrix = np.zeros((len(places), size), np.float32)
+    for k in range(4):
+        matrix[np.arange(len(places)), start + k - first] = weights[k]
+    return matrix
+
+
+def _weights(places: Float64[np.ndarray, " place"]) -> tuple[np.ndarray, Float64[np.ndarray, "4 place"]]:
+    """Return the first coarse point and the four cubic B-spline weights of each place."""
+    scaled = places / _SPACING
+    cell = np.floor(scaled).astype(np.int64)
+    t = scaled - cell
+    weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
+    return cell - 1, np.stack(weights) / 6
+
+
+def _smoothed(noise: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    half = len(weights) // 2
+    middle = len(noise) // 2
+    mixed = sum(w * noise[middle - half + k] for k, w in enumerate(weights))
+    for axis in (1, 2):
+        mixed = ndimage.correlate1d(mixed, weights, axis=axis, mode="wrap")
+    return np.asarray(mixed)
+
+
+@lru_cache
+def _field_std() -> float:
+    """Return the std of the band-passed spline field over noise of std 1: exactly, from its kernels."""
+    steps = 16
+    taps = np.arange(-2, 2, 1 / steps)
+    t = np.abs(taps)
+    spline = np.where(t < 1, 2 / 3 - t**2 + t**3 / 2, (2 - t) ** 3 / 6)
+    kernels = []
+    for weights in (_FINE, _WIDE):
+        spread = np.zeros((len(_WIDE) - 1) * steps + 1)
+        middle = len(spread) // 2
+        half = len(weights) // 2
+        spread[middle - half * steps : middle + half * steps + 1 : steps] = weights
+        kernels.append(np.convolve(spread, spline))
+    fine, wide = kernels
+    products = [(fine * fine).sum(), (fine * wide).sum(), (wide * wide).sum()]
+    return float(np.sqrt(np.dot([1, -2, 1], (np.array(products) / steps) ** 3)))
