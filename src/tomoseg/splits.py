@@ -178,8 +178,10 @@ def _name_roles(
     return roles
 
 
-def choose_block(labels: Sequence[Index], *, n_classes: int) -> Block | None:
-    """Return the rectangle, the same for all slices of a scan, whose class shares are most like the whole's.
+def choose_block(labels: Sequence[Index], *, n_classes: int, halo: int) -> Block | None:
+    """Return the rectangle, the same for all slices of a scan, that validates best at the least cost.
+
+    The one whose class shares are most like the whole's and that takes the least from training, its halo included.
 
     A quarter of the edge, at least 128 pixels; None where slices are too small to spare it (less than twice that).
 
@@ -189,6 +191,8 @@ def choose_block(labels: Sequence[Index], *, n_classes: int) -> Block | None:
         Labels of the training slices.
     n_classes
         Number of classes.
+    halo
+        Pixels around it that are lost to training as well.
     """
     height, width = labels[0].shape
     size = [max(SMALLEST_BLOCK, int(_BLOCK_SHARE * edge)) for edge in (height, width)]
@@ -200,13 +204,17 @@ def choose_block(labels: Sequence[Index], *, n_classes: int) -> Block | None:
         for y in np.linspace(0, height - size[0], _PLACES)
         for x in np.linspace(0, width - size[1], _PLACES)
     ]
-    return min(places, key=lambda block: _unlikeness(labels, block, whole, n_classes))
+    return min(places, key=lambda block: _unlikeness(labels, block, whole, n_classes) + _cost(labels[0], block, halo))
 
 
 def _unlikeness(labels: Sequence[Index], block: Block, whole: np.ndarray, n_classes: int) -> float:
     parts = [class_shares(label[block.slices], n_classes) for label in labels]
     # square roots, so that a rare class missing in the block weighs as much as a common one shifted
     return float(np.abs(np.sqrt(np.mean(parts, axis=0)) - np.sqrt(whole)).sum())
+
+
+def _cost(label: Index, block: Block, halo: int) -> float:
+    return label[block.grown(halo).slices].size / label.size
 
 
 def training_part(label: Index, block: Block | None, *, halo: int) -> Index:

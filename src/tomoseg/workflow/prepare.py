@@ -73,20 +73,21 @@ def split_scans(
     test: Sequence[frozenset[int]],
     rng: np.random.Generator,
     n_classes: int,
+    halo: int,
 ) -> tuple[Split, ...]:
     """Give each labelled slice of each scan its role, with an in-plane validation block where slices are too few."""
     splits = []
     for scan, tested in zip(scans, test, strict=True):
         split = split_slices(sorted(labelled_numbers(scan)), kind=kind, gap=gap, test=tested, rng=rng)
         if not split.of("validation"):
-            split = _with_block(scan, split, n_classes)
+            split = _with_block(scan, split, n_classes, halo)
         splits.append(split)
     return tuple(splits)
 
 
-def _with_block(scan: Scan, split: Split, n_classes: int) -> Split:
+def _with_block(scan: Scan, split: Split, n_classes: int, halo: int) -> Split:
     zs = labelled_numbers(scan)
-    block = choose_block([scan.read_label(zs[n]) for n in split.of("train")], n_classes=n_classes)
+    block = choose_block([scan.read_label(zs[n]) for n in split.of("train")], n_classes=n_classes, halo=halo)
     notes = split.notes
     if block is None:
         notes += ("the slices are too small to spare a validation block; the last weights are kept, unvalidated",)
@@ -113,7 +114,7 @@ def prepare(
     """
     dtype = _same_type(scans)
     n_classes = len(scans[0].classes)
-    network = UNetConfig(classes=n_classes, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck)
+    network = network_for(recipe, scans, context=context)
     window = fit_window(_training_grey(scans, splits))
     low, high = _noise_range(noise_std or recipe.patches.noise_std, window, dtype)
     drawn = _training_slices(scans, splits, network, n_classes, console)
@@ -138,6 +139,12 @@ def prepare(
     return Prepared(
         scans, splits, gap, network, window, (low, high), source, checks, *_records(scans, splits, console)
     )
+
+
+def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetConfig:
+    """Return the config of the network that a recipe asks for on these scans."""
+    n_classes = len(scans[0].classes)
+    return UNetConfig(classes=n_classes, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck)
 
 
 def _same_type(scans: Sequence[Scan]) -> np.dtype[np.generic]:

@@ -191,6 +191,7 @@ def train_on(scans: tuple[Scan, ...], test: Sequence[str], settings: TrainSettin
         test=[_tested(scan, text) for scan, text in zip(scans, test, strict=True)],
         rng=np.random.default_rng([settings.seed, 0]),
         n_classes=len(scans[0].classes),
+        halo=work.network_for(recipe, scans, context=context).reach,
     )
     _announce(splits, gap, context, console)
     prepared = work.prepare(
