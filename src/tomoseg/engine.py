@@ -20,6 +20,11 @@ BYTES_PER_PIXEL_AND_WIDTH = 24
 """Memory of a forward pass, in bytes a pixel and channel of the first step: what is alive at its peak."""
 
 
+def limit_torch_threads(threads: int) -> None:
+    """Let torch use at most `threads` processor threads."""
+    torch.set_num_threads(threads)
+
+
 class Engine(Protocol):
     """Runs a network on one stack."""
 

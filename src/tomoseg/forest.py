@@ -227,8 +227,7 @@ class Forest:
 
     def _classify(self, features: Rows) -> UInt8[np.ndarray, " pixel"]:
         chosen = [
-            self._vote(features[start : start + _BATCH_PIXELS])
-            for start in range(0, len(features), _BATCH_PIXELS)
+            self._vote(features[start : start + _BATCH_PIXELS]) for start in range(0, len(features), _BATCH_PIXELS)
         ]
         return np.asarray(self.model.classes_, np.uint8)[np.concatenate(chosen)]
 
@@ -267,9 +266,7 @@ def _training_set(
     truth: list[UInt8[np.ndarray, " pixel"]] = []
     for image, label in samples:
         if image.shape != label.shape:
-            raise PairingError(
-                f"an image of {image.shape} pixels (y, x) has a label of {label.shape}; make them equal"
-            )
+            raise PairingError(f"an image of {image.shape} pixels (y, x) has a label of {label.shape}; make them equal")
         chosen = _draw(label, pixels, rng)
         features += _drawn(image, label, chosen)
         truth.append(label.ravel()[chosen])

@@ -55,7 +55,9 @@ def hold_out(labelled: Sequence[int], contents: Mapping[int, str], *, source: st
         if contents[number] in roles:
             left_out[number] = "trained on" if roles[contents[number]] == "train" else "validated on"
         elif near < record.gap:
-            left_out[number] = f"{near} slices from one that the model was trained on, nearer than the gap of {record.gap}"
+            left_out[number] = (
+                f"{near} slices from one that the model was trained on, nearer than the gap of {record.gap}"
+            )
     training = {n for n, content in contents.items() if roles.get(content) == "train"}
     return HeldOut(tuple(n for n in labelled if n not in left_out), left_out, tuple(sorted(training)))
 

@@ -9,9 +9,7 @@ from torch.nn import functional
 from tomoseg.labels import UNLABELLED
 
 
-def cross_entropy(
-    logits: Float[Tensor, "batch class y x"], label: UInt8[Tensor, "batch y x"]
-) -> Float[Tensor, ""]:
+def cross_entropy(logits: Float[Tensor, "batch class y x"], label: UInt8[Tensor, "batch y x"]) -> Float[Tensor, ""]:
     """Return the mean cross entropy, in nats, over the labelled pixels; 0 where there are none.
 
     Examples

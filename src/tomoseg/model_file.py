@@ -70,12 +70,8 @@ class ModelRecord(BaseModel):
     scans: tuple[ScanRecord, ...]
     slices: tuple[SliceRecord, ...]
     gap: int = Field(ge=0, description="slices nearer than this to a training slice are no test")
-    leaky: bool = Field(
-        default=False, description="validated on neighbours of training slices (random split)"
-    )
-    curve: tuple[dict[str, float], ...] = Field(
-        default=(), description="step, seconds and mean loss along the way"
-    )
+    leaky: bool = Field(default=False, description="validated on neighbours of training slices (random split)")
+    curve: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and mean loss along the way")
     validations: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and scores")
     provenance: Provenance
 
@@ -107,9 +103,7 @@ class Model:
     def network(self) -> UNet:
         """Return the network with its weights, in evaluation mode."""
         network = UNet(self.record.network)
-        network.load_state_dict(
-            {name: torch.from_numpy(value.copy()) for name, value in self.weights.items()}
-        )
+        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
         return network.eval()
 
     @property
@@ -136,9 +130,7 @@ def check_model_target(path: Path, *, force: bool) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; choose another name")
     if path.exists() and not force:
-        raise OutputError(
-            f"{path}: exists; choose another name, replace it with --force, or go on with --resume"
-        )
+        raise OutputError(f"{path}: exists; choose another name, replace it with --force, or go on with --resume")
 
 
 def save_model(path: Path, model: Model) -> None:
@@ -170,9 +162,7 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[
         save_file(contiguous, draft, metadata={"tomoseg": json.dumps(record)})
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        raise OutputError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
         draft.unlink(missing_ok=True)
 
@@ -195,9 +185,7 @@ def load_tensors(path: Path, *, what: str = "model") -> tuple[dict[str, np.ndarr
     except (SafetensorError, ValueError) as error:
         raise ModelFileError(f"{path}: no {what} of tomoseg, damaged or truncated: {error}") from error
     if not isinstance(record, dict):
-        raise ModelFileError(
-            f"{path}: holds weights without tomoseg's record; `tomoseg train` writes {what} files"
-        )
+        raise ModelFileError(f"{path}: holds weights without tomoseg's record; `tomoseg train` writes {what} files")
     return tensors, record
 
 
@@ -206,12 +194,13 @@ def _refuse_others(path: Path, what: str) -> None:
         raise ModelFileError(f"{path}: is a folder; a {what} file is wanted here")
     try:
         with path.open("rb") as file:
-            start = file.read(2)
+            start = file.read(9)
     except FileNotFoundError as error:
         raise ModelFileError(f"{path}: no such {what} file; `tomoseg train` makes one") from error
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if start == b"PK" or start[:1] == b"\x80":
+    # Eight bytes of length and a brace begin a safetensors file; the length may look like anything.
+    if start[8:] != b"{" and (start[:2] == b"PK" or start[:1] == b"\x80"):
         raise ModelFileError(
             f"{path}: is a pickle or an archive, as torch.save writes; such files can run code and are not opened. "
             f"`tomoseg train` writes safe {what} files"
@@ -234,9 +223,7 @@ def load_model(path: Path) -> Model:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ModelFileError(f"{path}: its record is damaged at {place!r}: {first['msg']}") from error
-    weights = {
-        name.removeprefix(_WEIGHT): value for name, value in tensors.items() if name.startswith(_WEIGHT)
-    }
+    weights = {name.removeprefix(_WEIGHT): value for name, value in tensors.items() if name.startswith(_WEIGHT)}
     _check_weights(path, checked, weights)
     return Model(checked, weights, _samples(path, tensors, len(checked.classes)))
 
@@ -253,9 +240,7 @@ def _check_version(path: Path, record: Mapping[str, Any]) -> None:
 
 def _check_weights(path: Path, record: ModelRecord, weights: Mapping[str, np.ndarray]) -> None:
     if record.network.classes != len(record.classes):
-        raise ModelFileError(
-            f"{path}: {len(record.classes)} classes for a network of {record.network.classes}"
-        )
+        raise ModelFileError(f"{path}: {len(record.classes)} classes for a network of {record.network.classes}")
     with torch.device("meta"):
         wanted = {name: tuple(value.shape) for name, value in UNet(record.network).state_dict().items()}
     found = {name: value.shape for name, value in weights.items()}

@@ -137,9 +137,7 @@ class PatchSource:
 
     def _places(self, rng: np.random.Generator) -> list[tuple[int, int, int]]:
         if self.crops is not None:
-            chosen = rng.choice(
-                len(self.crops), self.settings.batch, replace=len(self.crops) < self.settings.batch
-            )
+            chosen = rng.choice(len(self.crops), self.settings.batch, replace=len(self.crops) < self.settings.batch)
             return [(int(i), int(y), int(x)) for i, y, x in self.crops[chosen]]
         return [self._fresh(rng) for _ in range(self.settings.batch)]
 
@@ -161,9 +159,7 @@ class PatchSource:
         grid = np.ix_(rows, columns)
         image = np.stack([item.scan.read_grey(z)[grid] for z in item.channels])
         label = item.label[grid].copy()
-        label[~(_inside(y, size, item.label.shape[0])[:, None] & _inside(x, size, item.label.shape[1]))] = (
-            UNLABELLED
-        )
+        label[~(_inside(y, size, item.label.shape[0])[:, None] & _inside(x, size, item.label.shape[1]))] = UNLABELLED
         if self.settings.turn:
             image, label = turn(image, label, rng=rng)
         return add_gaussian_noise(image, rng.uniform(*self.noise_grey), rng=rng), label

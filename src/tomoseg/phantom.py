@@ -95,7 +95,11 @@ def make_phantom(spec: PhantomSpec) -> Iterator[PhantomSlice]:
         counts = _partial_volume_counts(shares[_MARGIN])
         # Between the last slice and the next there is no more of the volume.
         areas, line = surfaces_between(here, above) if z < depth - 1 else (np.zeros(3), 0.0)
-        edges = blur_errors(below, here, above, clean, GREY_LEVELS) if z % _BLUR_SAMPLED_EVERY == 0 else np.zeros(len(BLURS))
+        edges = (
+            blur_errors(below, here, above, clean, GREY_LEVELS)
+            if z % _BLUR_SAMPLED_EVERY == 0
+            else np.zeros(len(BLURS))
+        )
         yield PhantomSlice(
             grey,
             label,
@@ -122,9 +126,7 @@ def _changes(label: np.ndarray, last: np.ndarray | None) -> tuple[np.ndarray, np
 def _partial_volume(field: FieldSampler, z: int, height: int, width: int) -> UInt8[np.ndarray, "class y x"]:
     """Return how many of a voxel's points lie in each class, uint8 (class, y, x), margins included."""
     offsets = (np.arange(_SUPERSAMPLING) + 0.5) / _SUPERSAMPLING - 0.5
-    y, x = (
-        (np.arange(-_MARGIN, size + _MARGIN)[:, None] + offsets).ravel() for size in (height, width)
-    )
+    y, x = ((np.arange(-_MARGIN, size + _MARGIN)[:, None] + offsets).ravel() for size in (height, width))
     counts = np.zeros((3, height + 2 * _MARGIN, width + 2 * _MARGIN), np.uint8)
     for offset in offsets:
         first, second, third = field.layer(z + offset, y, x)
@@ -146,7 +148,9 @@ def _blurred(shares: deque[np.ndarray]) -> Float32[np.ndarray, "y x"]:
     sigma = np.sqrt(_BLUR**2 - (1 - 1 / _SUPERSAMPLING**2) / 12)
     weights = np.exp(-0.5 * (np.arange(-_MARGIN, _MARGIN + 1) / sigma) ** 2)
     weights = (weights / weights.sum()).astype(np.float32)
-    mixed = sum(weight * np.tensordot(GREY_LEVELS, share, axes=1) for weight, share in zip(weights, shares, strict=True))
+    mixed = sum(
+        weight * np.tensordot(GREY_LEVELS, share, axes=1) for weight, share in zip(weights, shares, strict=True)
+    )
     mixed = mixed / _SUPERSAMPLING**3
     for axis in (0, 1):
         mixed = ndimage.correlate1d(mixed, weights, axis=axis)

@@ -137,7 +137,9 @@ def surfaces_between(lower: Layer, upper: Layer) -> tuple[Float[np.ndarray, " pa
     """
     both = np.stack([lower, upper], axis=1)  # (field, 2, y, x)
     largest = both.argmax(axis=0)
-    cells = np.stack([largest[:, dy : largest.shape[1] - 1 + dy, dx : largest.shape[2] - 1 + dx] for dy in (0, 1) for dx in (0, 1)])
+    cells = np.stack(
+        [largest[:, dy : largest.shape[1] - 1 + dy, dx : largest.shape[2] - 1 + dx] for dy in (0, 1) for dx in (0, 1)]
+    )
     mixed = cells.max(axis=(0, 1)) != cells.min(axis=(0, 1))
     corner = np.argwhere(mixed)  # (cell, 2)
     areas, line = np.zeros(len(PAIRS)), 0.0
@@ -181,7 +183,10 @@ def _sections(
         chosen = np.flatnonzero(n_positive == count)
         its = order[chosen]
         for ends in triangles:
-            cut = [_crossing(corners, difference, lead, chosen, its[:, a], its[:, b]) for a, b in zip(ends[::2], ends[1::2], strict=True)]
+            cut = [
+                _crossing(corners, difference, lead, chosen, its[:, a], its[:, b])
+                for a, b in zip(ends[::2], ends[1::2], strict=True)
+            ]
             found.append((np.stack([p for p, _ in cut], axis=1), np.stack([e for _, e in cut], axis=1)))
     return found
 

@@ -17,23 +17,15 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    widths: tuple[int, ...] = Field(
-        default=(16, 32, 64), description="channels of each step, full resolution first"
-    )
+    widths: tuple[int, ...] = Field(default=(16, 32, 64), description="channels of each step, full resolution first")
     bottleneck: int = Field(default=128, description="channels at the coarsest resolution")
-    context: int | None = Field(
-        default=None, description="context slices; None: 2 where slices are neighbours, else 0"
-    )
+    context: int | None = Field(default=None, description="context slices; None: 2 where slices are neighbours, else 0")
     patches: PatchSettings = PatchSettings()
     optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(default=3e-3, gt=0, description="largest learning rate")
     weight_decay: float = Field(default=1e-2, ge=0)
-    warm_up: float = Field(
-        default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate"
-    )
-    schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="after the warm-up; cosine ends at 0"
-    )
+    warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate")
+    schedule: Literal["cosine", "constant"] = Field(default="cosine", description="after the warm-up; cosine ends at 0")
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
     )

@@ -15,7 +15,7 @@ from jaxtyping import Shaped, UInt8
 from tomoseg.errors import PairingError, SettingError
 from tomoseg.field_of_view import FieldOfView
 from tomoseg.labels import UNLABELLED, LabelClass, Value, encode
-from tomoseg.volume import Pictures, Region, Volume
+from tomoseg.volume import PagedVolume, Pictures, Region, Volume
 
 Slice = Shaped[np.ndarray, "y x"]
 Index = UInt8[np.ndarray, "y x"]
@@ -156,7 +156,7 @@ class Scan:
         Reads the images.
     """
 
-    volume: Volume
+    volume: PagedVolume
     pictures: Pictures
     pairs: tuple[Pair, ...]
     classes: tuple[LabelClass, ...]
@@ -179,9 +179,7 @@ class Scan:
         """Return the class indices of the labelled slice `z`, uint8 (y, x), `UNLABELLED` outside."""
         pair = next(pair for pair in self.pairs if pair.z == z)
         name = self.pictures.names[pair.picture]
-        label = encode(
-            self.pictures.read_picture(pair.picture), self.classes, unlabelled=self.unlabelled, where=name
-        )
+        label = encode(self.pictures.read_picture(pair.picture), self.classes, unlabelled=self.unlabelled, where=name)
         inside = np.zeros(label.shape, np.bool_)
         _, rows, columns = self.region.slices
         inside[rows, columns] = self.view.inside(z)[rows, columns]

@@ -142,9 +142,7 @@ def _choose_validation(
     wanted = max(1, round(VALIDATION_SHARE * len(free)))
     if kind == "random":
         chosen = sorted(int(n) for n in rng.choice(free, wanted, replace=False))
-        return chosen, (
-            "a random split by slice leaks: neighbouring slices look alike, scores come out too high",
-        )
+        return chosen, ("a random split by slice leaks: neighbouring slices look alike, scores come out too high",)
     chosen = _evenly(free, wanted) if kind == "slices" else _at_end(free, wanted, tested)
     lost = sum(not _apart(n, chosen, gap) for n in free) - len(chosen)
     if lost > _MOST_LOST_TO_GAP * len(free):

@@ -248,9 +248,7 @@ def _set_rate(optimiser: Any, rate: float) -> None:
         group["lr"] = rate
 
 
-def _step(
-    network: Any, optimiser: Any, source: PatchSource, fabric: Fabric, rng: np.random.Generator
-) -> float:
+def _step(network: Any, optimiser: Any, source: PatchSource, fabric: Fabric, rng: np.random.Generator) -> float:
     images, labels = source.batch(rng)
     image = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     image, label = fabric.to_device(image), fabric.to_device(torch.from_numpy(labels))
@@ -273,9 +271,7 @@ def _average(training: Training, decay: float) -> None:
     torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], weight)
 
 
-def _validate(
-    training: Training, checks: Sequence[Check], fabric: Fabric, *, seconds: float
-) -> Mapping[str, float]:
+def _validate(training: Training, checks: Sequence[Check], fabric: Fabric, *, seconds: float) -> Mapping[str, float]:
     """Score the averaged weights, note it, and keep them if they are the best so far."""
     scores = validate(training.averaged, checks, fabric)
     training.validations.append({"step": float(training.step), "seconds": seconds, **scores})

@@ -48,8 +48,7 @@ class UNetConfig(BaseModel):
     def reach(self) -> int:
         """Pixels beyond which no output pixel sees, along y and x, wherever it lies in its pooling cell."""
         return max(
-            max(pixel - low, high - pixel)
-            for pixel, (low, high) in enumerate(map(self._seen, range(self.grid)))
+            max(pixel - low, high - pixel) for pixel, (low, high) in enumerate(map(self._seen, range(self.grid)))
         )
 
     def _seen(self, pixel: int) -> tuple[int, int]:

@@ -35,16 +35,14 @@ class Reading(Common):
     ] = None
     mask: Annotated[
         str | None,
-        Field(
-            description="picture(s) of what counts (not 0), or auto: a field of view with constant corners"
-        ),
+        Field(description="picture(s) of what counts (not 0), or auto: a field of view with constant corners"),
     ] = None
 
 
 def limit_threads(threads: int | None) -> None:
     """Let numerical libraries use at most `threads` threads, torch included; None leaves their own choice."""
     if threads is not None:
-        import torch
+        from tomoseg.engine import limit_torch_threads
 
         threadpool_limits(limits=threads)
-        torch.set_num_threads(threads)
+        limit_torch_threads(threads)

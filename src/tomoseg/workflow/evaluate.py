@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tomoseg.workflow.common import Images, Labels, ModelFile, Reading, Target, 
 from tomoseg.workflow.console import Console
 
 if TYPE_CHECKING:
+    from tomoseg.baselines import Baseline
     from tomoseg.evaluate import Noise, Scores, SliceScores, TestSlice
     from tomoseg.held_out import HeldOut
     from tomoseg.model_file import Model
@@ -107,7 +107,9 @@ def _hold_out(scan: Scan, model: Model, console: Console) -> HeldOut:
     labelled = sorted(labelled_numbers(scan))
     at = {number: z for z, number in enumerate(scan.numbers)}
     wanted = numbers_to_hash(labelled, scan.numbers, gap=model.record.gap)
-    contents = {n: content_hash(scan.read_grey(at[n])) for n in console.track(wanted, "recognising slices", len(wanted))}
+    contents = {
+        n: content_hash(scan.read_grey(at[n])) for n in console.track(wanted, "recognising slices", len(wanted))
+    }
     return hold_out(labelled, contents, source=scan.source, record=model.record)
 
 
@@ -202,7 +204,7 @@ def _baselines(
     ]
     with console.progress("training the forest", 1.0):
         forest = fit_forest(samples, rng=rng, threads=settings.threads or -1)
-    rivals = {"majority": fit_majority(samples), "otsu": fit_otsu(samples, n), "forest": forest}
+    rivals: dict[str, Baseline] = {"majority": fit_majority(samples), "otsu": fit_otsu(samples, n), "forest": forest}
     counts = {name: np.zeros((n, n), np.int64) for name in (*rivals, "model")}
     some, box = _some(scan, chosen)
     for one in console.track(some, "scoring the baselines", len(some)):
@@ -241,8 +243,10 @@ def _inner(box: tuple[slice, slice]) -> tuple[slice, slice]:
 def _some(scan: Scan, chosen: Sequence[TestSlice]) -> tuple[list[TestSlice], tuple[slice, slice]]:
     """Return evenly spaced test slices of at most 5 megapixels, and the part of them: its middle if one has more."""
     _, height, width = scan.volume.shape
-    y, x = (min(size, max(int(MOST_BASELINE_PIXELS**0.5), MOST_BASELINE_PIXELS // other)) for size, other in
-            ((height, width), (width, height)))
+    y, x = (
+        min(size, max(int(MOST_BASELINE_PIXELS**0.5), MOST_BASELINE_PIXELS // other))
+        for size, other in ((height, width), (width, height))
+    )
     box = (slice((height - y) // 2, (height - y) // 2 + y), slice((width - x) // 2, (width - x) // 2 + x))
     most = max(1, MOST_BASELINE_PIXELS // (y * x))
     places = np.unique(np.linspace(0, len(chosen) - 1, min(most, len(chosen))).round().astype(int))

@@ -9,8 +9,19 @@ import numpy as np
 
 from tomoseg.evaluate import SliceScores, stack_of
 from tomoseg.model_file import ModelRecord
-from tomoseg.report import Facts, Headline, Note, Picture, Report, Section, Table, figures
-from tomoseg.report import write_csv, write_json, write_report
+from tomoseg.report import (
+    Facts,
+    Headline,
+    Note,
+    Picture,
+    Report,
+    Section,
+    Table,
+    figures,
+    write_csv,
+    write_json,
+    write_report,
+)
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.evaluate import Evaluation
 
@@ -75,7 +86,9 @@ def _text(value: float | None) -> str:
 def _notes(scores: dict[str, Any]) -> list[Note]:
     notes = []
     if scores["leaky"]:
-        text = "LEAKY: slices that the model has seen, or their neighbours, are among the test. No measure of its worth."
+        text = (
+            "LEAKY: slices that the model has seen, or their neighbours, are among the test. No measure of its worth."
+        )
         notes.append(Note(text, "leaky"))
     if scores["why_no_intervals"]:
         notes.append(Note(f"No intervals: {scores['why_no_intervals']}.", "warning"))

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from pydantic import Field
 
 from tomoseg.provenance import record
-from tomoseg.workflow.common import Reading, SourcePath, Target, limit_threads
+from tomoseg.workflow.common import Reading, SourcePath, limit_threads
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.reading import Source, open_source
 
@@ -22,7 +23,11 @@ class InspectSettings(Reading):
     """Tell shape, type, voxel size, grey levels, noise and blur of a scan, and what segmenting it will take."""
 
     source: Annotated[SourcePath, Field(description="folder of slices, or a multi-page TIFF")]
-    out: Annotated[Target | None, Field(description="folder for report.html and inspect.json, if wanted")] = None
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(aliases=["-o"]),
+        Field(description="folder for report.html and inspect.json, if wanted"),
+    ] = None
     force: Annotated[bool, Field(description="replace an existing report")] = False
 
 
@@ -100,7 +105,13 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _write(folder: Path, found: dict[str, Any], histogram: Any, source: Source, settings: InspectSettings) -> None:
@@ -112,7 +123,11 @@ def _write(folder: Path, found: dict[str, Any], histogram: Any, source: Source, 
         subtitle=f"{' x '.join(map(str, found['shape']))} voxels (z, y, x), {found['dtype']}",
         headlines=[
             Headline("Noise std", noise, "grey values, white noise assumed"),
-            Headline("Blur", "-" if found["blur_px"] is None else f"{found['blur_px']:.2f}", "pixels, std of the sharpest edges"),
+            Headline(
+                "Blur",
+                "-" if found["blur_px"] is None else f"{found['blur_px']:.2f}",
+                "pixels, std of the sharpest edges",
+            ),
             Headline("Clipped", f"{100 * (found['clipped_low'] + found['clipped_high']):.1f} %", "of the values"),
         ],
         sections=[

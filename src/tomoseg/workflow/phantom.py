@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import reduce
 from operator import add
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -27,7 +26,11 @@ class PhantomSettings(Common):
     """Make a tomogram of a solid-oxide-cell-like electrode whose truth is known below the voxel."""
 
     out: Annotated[Target, Field(description="folder for images/, labels/ and truth.json")]
-    shape: Annotated[tuple[int, int, int], Field(description="voxels along z, y and x, 16 or more each")] = (64, 256, 256)
+    shape: Annotated[tuple[int, int, int], Field(description="voxels along z, y and x, 16 or more each")] = (
+        64,
+        256,
+        256,
+    )
     noise_std: Annotated[
         float, Field(ge=0, le=20_000, description="std of the scan's own noise in grey values, 1/65535 of full range")
     ] = 740.0
@@ -39,7 +42,9 @@ def run(settings: PhantomSettings, console: Console) -> None:
     from tomoseg.phantom import SMALLEST, PhantomSpec
 
     if min(settings.shape) < SMALLEST:
-        raise SettingError(f"--shape {' '.join(map(str, settings.shape))} is too small; each edge needs {SMALLEST} or more")
+        raise SettingError(
+            f"--shape {' '.join(map(str, settings.shape))} is too small; each edge needs {SMALLEST} or more"
+        )
     if settings.out.is_file():
         raise OutputError(f"{settings.out}: is a file; a phantom needs a folder")
     spec = PhantomSpec(shape=settings.shape, seed=settings.seed, noise_std=settings.noise_std)
@@ -62,7 +67,7 @@ def _write_slices(spec: PhantomSpec, settings: PhantomSettings, console: Console
 
     depth = spec.shape[0]
     names = [f"slice_{z:04d}.tif" for z in range(depth)]
-    targets = {"images": np.uint16, "labels": np.uint8}
+    targets = {"images": np.dtype(np.uint16), "labels": np.dtype(np.uint8)}
     for folder in targets:
         check_target(settings.out / folder, settings.force)
     parts = []
@@ -91,7 +96,9 @@ def truth_json(spec: PhantomSpec, truth: TruthSums) -> dict[str, Any]:
         "pair_shares": {
             f"{a}-{b}": share
             for (a, b), share in zip(
-                ((names[0], names[1]), (names[0], names[2]), (names[1], names[2])), truth.areas / truth.areas.sum(), strict=True
+                ((names[0], names[1]), (names[0], names[2]), (names[1], names[2])),
+                truth.areas / truth.areas.sum(),
+                strict=True,
             )
         },
         "blur_px": truth.blur_px,

@@ -161,7 +161,10 @@ def _one(
     index = np.full((height, width), 255, np.uint8)
     levels = np.zeros((runner.network.classes if with_levels else 0, height, width), np.uint8)
     for (y, x), probabilities in runner.parts(stack, box=(rows, columns)):
-        here = (slice(y.start - rows.start, y.stop - rows.start), slice(x.start - columns.start, x.stop - columns.start))
+        here = (
+            slice(y.start - rows.start, y.stop - rows.start),
+            slice(x.start - columns.start, x.stop - columns.start),
+        )
         index[here] = probabilities.argmax(axis=0)
         if with_levels:
             levels[(slice(None), *here)] = np.round(255 * probabilities)

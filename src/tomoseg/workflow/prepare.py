@@ -136,9 +136,7 @@ def prepare(
             seed=seed,
         )
     )
-    return Prepared(
-        scans, splits, gap, network, window, (low, high), source, checks, *_records(scans, splits, console)
-    )
+    return Prepared(scans, splits, gap, network, window, (low, high), source, checks, *_records(scans, splits, console))
 
 
 def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetConfig:

@@ -122,9 +122,7 @@ def _find_classes(
         for i, name in enumerate(found.names)
     )
     total = sum(len(found) for found in pictures)
-    classes = find_classes(
-        console.track(named, "reading labels", total), stated=stated, unlabelled=unlabelled
-    )
+    classes = find_classes(console.track(named, "reading labels", total), stated=stated, unlabelled=unlabelled)
     if len(classes) > 32:
         raise LabelError(f"{len(classes)} classes were stated; at most 32 are possible")
     return classes

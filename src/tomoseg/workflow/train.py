@@ -36,9 +36,17 @@ class TrainSettings(Reading):
     """Train a network on the labelled slices of one or more scans."""
 
     images: Annotated[
-        Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES"), Field(description="folder of slices, or a multi-page TIFF")] = None
+        Path | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="IMAGES"),
+        Field(description="folder of slices, or a multi-page TIFF"),
+    ] = None
     labels: Annotated[
-        Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="LABELS"), Field(description="label pictures of some of them, same size")] = None
+        Path | None,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="LABELS"),
+        Field(description="label pictures of some of them, same size"),
+    ] = None
     out: Annotated[Target, Field(description="model file to write, NAME.tomoseg")]
     minutes: Annotated[
         float | None, Field(gt=0, description="time to train, validation included; 5 without --minutes and --steps")
@@ -52,9 +60,9 @@ class TrainSettings(Reading):
         tuple[float, float] | None,
         Field(description="range of the noise std drawn for each patch, in 1/65535 of full range"),
     ] = None
-    test: Annotated[
-        str, Field(description="slices kept for the test, z0:z1 counted from 0 as in --roi, or none")
-    ] = "none"
+    test: Annotated[str, Field(description="slices kept for the test, z0:z1 counted from 0 as in --roi, or none")] = (
+        "none"
+    )
     split: Annotated[
         Literal["blocks", "slices", "random"],
         Field(description="how validation slices are chosen: a run of neighbours, single ones, or leaky at random"),
@@ -103,11 +111,12 @@ def run(settings: TrainSettings, console: Console) -> None:
         unlabelled=parse_value(settings.unlabelled) if settings.unlabelled else None,
         console=console,
     )
-    model = train_on(scans, [place.test for place in places], settings, console)
+    model, finished = train_on(scans, [place.test for place in places], settings, console)
     from tomoseg.model_file import save_model
 
     save_model(settings.out, model)
-    _checkpoint(settings).unlink(missing_ok=True)
+    if finished:
+        _checkpoint(settings).unlink(missing_ok=True)
     console.result(f"model: {settings.out}")
 
 
@@ -175,8 +184,8 @@ def parse_test(text: str, *, depth: int) -> range:
     return found
 
 
-def train_on(scans: tuple[Scan, ...], test: Sequence[str], settings: TrainSettings, console: Console) -> Model:
-    """Train on open scans and return the model."""
+def train_on(scans: tuple[Scan, ...], test: Sequence[str], settings: TrainSettings, console: Console) -> tuple[Model, bool]:
+    """Train on open scans; return the model, and whether the budget was used up, not cut short by Ctrl-C."""
     from tomoseg.recipe import load_recipe
     from tomoseg.slices import choose_context
     from tomoseg.workflow import prepare as work
@@ -235,7 +244,9 @@ def _checkpoint(settings: TrainSettings) -> Path:
     return checkpoint_path(settings.out)
 
 
-def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console: Console) -> Model:
+def _train(
+    prepared: Prepared, recipe: Recipe, settings: TrainSettings, console: Console
+) -> tuple[Model, bool]:
     from tomoseg import checkpoint, train
 
     mark = _fingerprint(prepared, recipe, settings)
@@ -256,7 +267,7 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
     if not finished:
         checkpoint.save_checkpoint(_checkpoint(settings), training, fingerprint=mark, seconds=clock())
         console.warn(f"stopped after {training.step} steps; the model holds the best so far. Go on with --resume")
-    return _model(prepared, recipe, settings, training, seconds=clock(), matrix_rate=rate)
+    return _model(prepared, recipe, settings, training, seconds=clock(), matrix_rate=rate), finished
 
 
 def _budget(settings: TrainSettings) -> Budget:
