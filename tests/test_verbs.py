@@ -15,7 +15,7 @@ from tomoseg.volume import open_volume
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="paths in messages are POSIX")
 
-TINY = 'widths = [8, 16]\nbottleneck = 32\nlearning_rate = 1e-2\n[patches]\nsize = 64\nbatch = 8\n'
+TINY = "widths = [8, 16]\nbottleneck = 32\nlearning_rate = 1e-2\n[patches]\nsize = 64\nbatch = 8\n"
 KEYS = {
     "accuracy", "mean_iou", "classes", "interior_accuracy", "boundary_accuracy", "ece_boundary", "nll", "brier", "ece",
     "n_slices", "intervals", "interval_level", "n_blocks", "baselines", "adjacent_agreement", "provenance",

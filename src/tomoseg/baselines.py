@@ -71,7 +71,7 @@ class Otsu:
 
     def predict(self, image: Image) -> Index:
         """Return the class of the level that each blurred pixel lies in."""
-        return self.classes[np.digitize(_blurred(image, self.sigma), self.thresholds)]
+        return np.asarray(self.classes[np.digitize(_blurred(image, self.sigma), self.thresholds)])
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def _otsu_at(sigma: float, samples: Sequence[Sample], n_classes: int) -> Otsu:
     counts, edges = np.histogram(pooled, bins=_OTSU_BINS)
     levels = min(n_classes, _MOST_OTSU_CLASSES, int((counts > 0).sum()))
     centres = (edges[1:] + edges[:-1]) / 2
-    thresholds = np.asarray(threshold_multiotsu(classes=levels, hist=(counts, centres)), np.float32)
+    found = threshold_multiotsu(classes=levels, hist=(counts, centres))  # type: ignore[no-untyped-call]
+    thresholds = np.asarray(found, np.float32)
     table = np.zeros((levels, n_classes), np.int64)
     for image, sample in zip(images, samples, strict=True):
         known = sample.label != UNLABELLED
@@ -139,11 +140,13 @@ def _blurred(image: Image, sigma: float) -> Image:
 
 
 def _counts(samples: Sequence[Sample]) -> Int64[np.ndarray, " class"]:
-    return np.sum([np.bincount(sample.label.ravel(), minlength=256)[:UNLABELLED] for sample in samples], axis=0)
+    counts = [np.bincount(sample.label.ravel(), minlength=256)[:UNLABELLED] for sample in samples]
+    return np.asarray(np.sum(counts, axis=0))
 
 
 def _accuracy_on(baseline: Baseline, samples: Sequence[Sample], n_classes: int) -> float:
-    return accuracy(sum(confusion(s.label, baseline.predict(s.image), n_classes) for s in samples))
+    counts = [confusion(s.label, baseline.predict(s.image), n_classes) for s in samples]
+    return accuracy(np.sum(counts, axis=0))
 
 
 def nearest(number: int, others: Sequence[int]) -> int:

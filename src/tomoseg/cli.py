@@ -49,7 +49,7 @@ VERBS = {
 
 def overview() -> str:
     """Return the help of the whole tool."""
-    lines = ["tomoseg turns a tomogram and a few labelled slices into a segmented volume, and says how far to trust it.",
+    lines = ["tomoseg turns a tomogram and some labelled slices into a segmented volume, and says how far to trust it",
              "", "usage: tomoseg VERB ... (tomoseg VERB --help says more)", ""]  # fmt: skip
     lines += [f"  {name:10}{verb.does}" for name, verb in VERBS.items()]
     return "\n".join([*lines, "", f"try: {VERBS['demo'].example}"])

@@ -60,6 +60,6 @@ def _fold(network: UNet) -> UNet:
     for block in folded.modules():
         if isinstance(block, DoubleConvolution):
             for place in (0, 3):
-                block[place] = fuse_conv_bn_eval(block[place], block[place + 1])  # type: ignore[arg-type]
+                block[place] = fuse_conv_bn_eval(block[place], block[place + 1])  # type: ignore[type-var, arg-type]
                 block[place + 1] = nn.Identity()
     return folded

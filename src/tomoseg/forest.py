@@ -229,7 +229,8 @@ class Forest:
         chosen = [
             self._vote(features[start : start + _BATCH_PIXELS]) for start in range(0, len(features), _BATCH_PIXELS)
         ]
-        return np.asarray(self.model.classes_, np.uint8)[np.concatenate(chosen)]
+        classes = np.asarray(self.model.classes_, np.uint8)
+        return np.asarray(classes[np.concatenate(chosen)])
 
     def _vote(self, features: Rows) -> Int64[np.ndarray, " pixel"]:
         # Exact: a tree gives a class at most one vote, so a lead over the second class that is larger than the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -60,7 +61,7 @@ def correlation_length(label: Index) -> int:
     for lag in range(1, min(label.shape) // 2):
         if by_chance < 1 and (_alike(label, lag) - by_chance) / (1 - by_chance) <= _UNCORRELATED:
             return lag
-    return min(label.shape) // 2
+    return int(min(label.shape)) // 2
 
 
 def _alike(label: Index, lag: int) -> float:
@@ -90,7 +91,7 @@ def tile_confusions(label: Index, prediction: Index, n_classes: int, *, edge: in
 def _parts(size: int, edge: int) -> list[slice]:
     n = max(1, size // max(1, edge))
     ends = [size * i // n for i in range(n + 1)]
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def group_by_z(numbers: Sequence[int], length: float) -> list[int]:

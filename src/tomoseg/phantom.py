@@ -160,7 +160,7 @@ def _blurred(shares: deque[np.ndarray]) -> Float32[np.ndarray, "y x"]:
 def _noisy(clean: Float32[np.ndarray, "y x"], spec: PhantomSpec, z: int) -> UInt16[np.ndarray, "y x"]:
     rng = np.random.default_rng([spec.seed, _NOISE_STREAM, z])
     noise = rng.standard_normal(clean.shape, dtype=np.float32) * np.float32(spec.noise_std)
-    return np.clip(np.round(clean + noise), 0, 65535).astype(np.uint16)
+    return np.asarray(np.clip(np.round(clean + noise), 0, 65535), np.uint16)
 
 
 class FieldSampler:
@@ -196,7 +196,7 @@ class FieldSampler:
         along_y, along_x = (_spline(places, size) for places, size in zip((y, x), self._size, strict=True))
         found = along_y @ np.asarray(coarse, np.float32) @ along_x.T
         found += _OFFSETS[:, None, None]
-        return found
+        return np.asarray(found)
 
     def _row(self, row: int) -> np.ndarray:
         """Return the coefficients (field, coarse y, coarse x) at a coarse height, band-passed."""

@@ -67,12 +67,12 @@ class TruthSums:
     @property
     def fractions(self) -> Float[np.ndarray, " class"]:
         """Share of each class in the volume."""
-        return self.class_points / self.class_points.sum()
+        return np.asarray(self.class_points / self.class_points.sum())
 
     @property
     def interface_density(self) -> Float[np.ndarray, " axis"]:
         """Changes of class per voxel along z, y and x."""
-        return self.changes / np.maximum(self.neighbours, 1)
+        return np.asarray(self.changes / np.maximum(self.neighbours, 1))
 
     @property
     def blur_px(self) -> float:

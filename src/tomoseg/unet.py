@@ -6,6 +6,8 @@ DOI 10.1007/978-3-319-24574-4_28; with batch normalisation and convolutions that
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,7 +44,7 @@ class UNetConfig(BaseModel):
     @property
     def grid(self) -> int:
         """Edge of the pooling cells in pixels; inputs are whole cells."""
-        return 2 ** len(self.widths)
+        return 1 << len(self.widths)
 
     @property
     def reach(self) -> int:
@@ -52,7 +54,7 @@ class UNetConfig(BaseModel):
         )
 
     def _seen(self, pixel: int) -> tuple[int, int]:
-        # Backwards: two 3x3 convolutions see two pixels more on each side, enlarging sees one coarse pixel, pooling two.
+        # Backwards: two 3x3 convolutions see two pixels more on each side, enlarging one coarse pixel, pooling two.
         low = high = pixel
         for _ in self.widths:
             low, high = (low - 2) // 2, (high + 2) // 2
@@ -96,11 +98,9 @@ class UNet(nn.Module):
         self.config = config
         widths = (*config.widths, config.bottleneck)
         self.first = DoubleConvolution(config.channels, widths[0])
-        self.down = nn.ModuleList(
-            DoubleConvolution(fine, coarse) for fine, coarse in zip(widths, widths[1:], strict=False)
-        )
+        self.down = nn.ModuleList(DoubleConvolution(fine, coarse) for fine, coarse in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
-        pairs = [*zip(widths, widths[1:], strict=False)][::-1]
+        pairs = [*pairwise(widths)][::-1]
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(DoubleConvolution(2 * fine, fine) for fine, _ in pairs)
         self.classify = nn.Conv2d(widths[0], config.classes, 1)

@@ -203,7 +203,7 @@ def _what_section(done: Evaluation) -> Section:
     asked = {name: value for name, value in made["settings"].items() if value not in (None, False, 0.0)}
     size = scan.volume.voxel_size_um
     facts = [
-        ("images", f"{scan.volume.path.name}, {' x '.join(map(str, scan.volume.shape))} (z, y, x), {scan.volume.dtype}"),
+        ("images", f"{scan.volume.path.name}, {' x '.join(map(str, scan.volume.shape))} zyx, {scan.volume.dtype}"),
         ("voxel size", " x ".join(f"{edge:g}" for edge in size) + " µm (z, y, x)" if size else "not known"),
         ("classes", ", ".join(f"{item.name} = {item.value}" for item in record.classes)),
         ("window", f"{record.window.low:g} to {record.window.high:g} grey values"),

@@ -96,7 +96,7 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("voxel size (z, y, x)", " x ".join(f"{edge:g}" for edge in size) + " um" if size else "the file does not say"),
         ("slices", f"{found['first']} to {found['last']}"),
         ("grey values", f"{found['minimum']:g} to {found['maximum']:g}, mean {found['mean']:.5g}"),
-        ("clipped", f"{100 * found['clipped_low']:.2f} % at the low end, {100 * found['clipped_high']:.2f} % at the high"),
+        ("clipped", f"{100 * found['clipped_low']:.2f} % at the low end, {100 * found['clipped_high']:.2f} % high"),
         ("noise std", f"{found['noise_std']:.4g} grey values{unit}"),
         ("blur", blur),
         ("segmenting it takes", f"about {_time(found['predict_seconds'])} and {found['predict_bytes'] / 1e9:.1f} GB, "

@@ -67,7 +67,7 @@ def _write_slices(spec: PhantomSpec, settings: PhantomSettings, console: Console
 
     depth = spec.shape[0]
     names = [f"slice_{z:04d}.tif" for z in range(depth)]
-    targets = {"images": np.dtype(np.uint16), "labels": np.dtype(np.uint8)}
+    targets: dict[str, np.dtype[Any]] = {"images": np.dtype(np.uint16), "labels": np.dtype(np.uint8)}
     for folder in targets:
         check_target(settings.out / folder, settings.force)
     parts = []

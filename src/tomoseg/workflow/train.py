@@ -184,7 +184,9 @@ def parse_test(text: str, *, depth: int) -> range:
     return found
 
 
-def train_on(scans: tuple[Scan, ...], test: Sequence[str], settings: TrainSettings, console: Console) -> tuple[Model, bool]:
+def train_on(
+    scans: tuple[Scan, ...], test: Sequence[str], settings: TrainSettings, console: Console
+) -> tuple[Model, bool]:
     """Train on open scans; return the model, and whether the budget was used up, not cut short by Ctrl-C."""
     from tomoseg.recipe import load_recipe
     from tomoseg.slices import choose_context
@@ -244,9 +246,7 @@ def _checkpoint(settings: TrainSettings) -> Path:
     return checkpoint_path(settings.out)
 
 
-def _train(
-    prepared: Prepared, recipe: Recipe, settings: TrainSettings, console: Console
-) -> tuple[Model, bool]:
+def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console: Console) -> tuple[Model, bool]:
     from tomoseg import checkpoint, train
 
     mark = _fingerprint(prepared, recipe, settings)
