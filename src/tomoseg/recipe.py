@@ -26,6 +26,9 @@ class Recipe(BaseModel):
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="after the warm-up; cosine ends at 0")
+    settle: float = Field(
+        default=0.4, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
+    )
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
     )
@@ -43,6 +46,7 @@ POSTER = Recipe(
     weight_decay=0.0,
     warm_up=0.0,
     schedule="constant",
+    settle=1.0,
     average=0.0,
 )
 

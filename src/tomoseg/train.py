@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 
 from tomoseg.checks import Check
 from tomoseg.losses import cross_entropy
@@ -204,6 +205,7 @@ def train(
     while (share := budget.share(training.step, clock() + reserve)) < 1.0:
         began = clock()
         _set_rate(optimiser, learning_rate(recipe, share))
+        _set_mode(training.network, settled=share >= recipe.settle)
         loss = _step(network, optimiser, source, fabric, np.random.default_rng([seed, training.step]))
         training.step += 1
         _average(training, recipe.average)
@@ -243,6 +245,18 @@ def _note_loss(training: Training, loss: float, share: float, now: float) -> Non
     point["step"] = training.step
 
 
+def _set_mode(network: UNet, *, settled: bool) -> None:
+    """Put the network in training mode; once `settled`, its batch norms use and keep their running statistics.
+
+    Patches around rare classes differ so much that a small batch's own statistics tell the network what it looks
+    at. It would learn to rely on them, and miss them in prediction.
+    """
+    network.train()
+    for module in network.modules():
+        if settled and isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
 def _set_rate(optimiser: Any, rate: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = rate
@@ -252,7 +266,6 @@ def _step(network: Any, optimiser: Any, source: PatchSource, fabric: Fabric, rng
     images, labels = source.batch(rng)
     image = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     image, label = fabric.to_device(image), fabric.to_device(torch.from_numpy(labels))
-    network.train()
     optimiser.zero_grad(set_to_none=True)
     loss = cross_entropy(network(image), label)
     fabric.backward(loss)

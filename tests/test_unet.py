@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+
+from tomoseg.engine import TorchEngine
+from tomoseg.predict import Runner
+from tomoseg.tiles import reflected
+from tomoseg.unet import UNet, UNetConfig, parameters
+from tomoseg.window import Window
+
+WINDOW = Window(low=0, high=1)
+
+
+def network(widths=(2, 3), bottleneck=4, context=0):
+    torch.manual_seed(0)
+    made = UNet(UNetConfig(classes=3, context=context, widths=widths, bottleneck=bottleneck))
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    return made.eval()
+
+
+def reference(made, image):
+    """Run the slice, reflect-padded by one halo and up to the grid, at once, and crop."""
+    halo, grid = made.config.halo, made.config.grid
+    rows, columns = (
+        reflected(-halo, -(-size // grid) * grid + 2 * halo, size) for size in (image.shape[-2], image.shape[-1])
+    )
+    with torch.inference_mode():
+        given = torch.softmax(made(torch.from_numpy(image[None][..., rows[:, None], columns])), 1)[0].numpy()
+    return given[:, halo : halo + image.shape[-2], halo : halo + image.shape[-1]]
+
+
+@pytest.mark.parametrize(("shape", "tile"), [((61, 83), 16), ((40, 40), 8), ((33, 70), 24), ((5, 90), 64)])
+def test_a_slice_in_tiles_equals_the_reference(shape, tile):
+    made = network()
+    image = np.random.default_rng(1).random(shape).astype(np.float32)
+    runner = Runner(TorchEngine(made), made.config, WINDOW, tile)
+    found = np.zeros((3, *shape), np.float32)
+    for core, probabilities in runner.parts([image]):
+        found[(slice(None), *core)] = probabilities
+    np.testing.assert_allclose(found, reference(made, image[None]), atol=2e-6)
+
+
+def test_a_box_equals_that_part_of_the_whole_slice():
+    made = network(context=1)
+    stack = list(np.random.default_rng(2).random((3, 50, 60)).astype(np.float32))
+    runner = Runner(TorchEngine(made), made.config, WINDOW, 16)
+    found = np.zeros((3, 50, 60), np.float32)
+    box = (slice(7, 45), slice(3, 22))
+    for core, probabilities in runner.parts(stack, box=box):
+        found[(slice(None), *core)] = probabilities
+    np.testing.assert_allclose(found[:, 7:45, 3:22], reference(made, np.stack(stack))[:, 7:45, 3:22], atol=2e-6)
+    assert not found[:, :7].any()
+
+
+@pytest.mark.parametrize("widths", [(2,), (2, 2), (2, 2, 2)])
+def test_no_pixel_sees_further_than_the_reach_and_one_sees_as_far(widths):
+    config = UNetConfig(classes=2, widths=widths, bottleneck=2)
+    made = UNet(config).double().eval()
+    for name, weight in made.named_parameters():
+        torch.nn.init.uniform_(weight, 0.5, 1.0) if "bias" not in name else torch.nn.init.ones_(weight)
+    for pool in (module for module in made.modules() if isinstance(module, torch.nn.MaxPool2d)):
+        made.pool = torch.nn.AvgPool2d(pool.kernel_size)  # all inputs of a maximum may decide it
+    size = config.grid * (2 * config.reach // config.grid + 4)
+    middle = size // 2 // config.grid * config.grid
+    furthest = 0
+    for offset in range(config.grid):
+        image = torch.zeros(1, 1, size, size, dtype=torch.float64, requires_grad=True)
+        made(image)[0, 0, middle + offset, middle].backward()
+        rows = torch.nonzero(image.grad[0, 0].abs().sum(1))
+        furthest = max(furthest, int((rows - middle - offset).abs().max()))
+    assert furthest == config.reach
+
+
+def test_constant_in_constant_out():
+    made = network()
+    runner = Runner(TorchEngine(made), made.config, WINDOW, 16)
+    for _, probabilities in runner.parts([np.full((37, 50), 0.3, np.float32)]):
+        flat = probabilities.reshape(3, -1)
+        np.testing.assert_allclose(flat, flat[:, :1].repeat(flat.shape[1], 1), atol=1e-6)
+
+
+def test_folded_batch_norms_change_nothing():
+    made = network()
+    image = np.random.default_rng(3).random((1, 32, 32)).astype(np.float32)
+    with torch.inference_mode():
+        direct = torch.softmax(made(torch.from_numpy(image[None])), 1)[0].numpy()
+    np.testing.assert_allclose(TorchEngine(made).run(image), direct, atol=1e-5)
+
+
+def test_the_posters_network_has_31_million_weights():
+    config = UNetConfig(classes=3, widths=(64, 128, 256, 512), bottleneck=1024)
+    with torch.device("meta"):
+        assert parameters(UNet(config)) == 31_036_611
