@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="after the warm-up; cosine ends at 0")
     settle: float = Field(
-        default=0.4, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
+        default=0.2, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
     )
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"

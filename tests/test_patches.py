@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import tifffile
+
+from tomoseg.errors import SplitError
+from tomoseg.field_of_view import everything
+from tomoseg.labels import UNLABELLED, LabelClass
+from tomoseg.patches import PatchSettings, patch_source, rare_classes, training_slices
+from tomoseg.slices import Pair, Scan, SliceCache
+from tomoseg.volume import Region, open_pictures, open_volume
+from tomoseg.window import Window
+
+SHAPE = (3, 80, 90)
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("patches")
+    label = np.zeros(SHAPE[1:], np.uint8)
+    label[:, 45:] = 1
+    label[40:44, 10:14] = 2
+    for part in ("images", "labels"):
+        (folder / part).mkdir()
+    for z in range(SHAPE[0]):
+        tifffile.imwrite(folder / f"images/s_{z}.tif", (1000 * (z + 1) + 100 * label).astype(np.uint16))
+        tifffile.imwrite(folder / f"labels/s_{z}.tif", label)
+    volume, pictures = open_volume(folder / "images"), open_pictures(folder / "labels")
+    classes = tuple(LabelClass(name=str(c), value=c, colour="#000000") for c in range(3))
+    pairs = tuple(Pair(z, z) for z in range(SHAPE[0]))
+    cache = SliceCache(volume, limit_bytes=10**6)
+    return Scan(volume, pictures, pairs, classes, None, everything(SHAPE), Region.whole(SHAPE), "s", cache)
+
+
+def source(scan, *, noise=(0.0, 0.0), context=0, **settings):
+    slices = training_slices(scan, [0, 1, 2], context=context, block=None, halo=0, rare=(2,))
+    given = PatchSettings(size=32, batch=16, **settings)
+    window = Window(low=0.0, high=1000.0)
+    return patch_source(slices, given, window=window, noise_grey=noise, rng=np.random.default_rng(0))
+
+
+def test_image_and_label_of_a_patch_belong_together(scan):
+    images, labels = source(scan).batch(np.random.default_rng(0))
+    known = labels != UNLABELLED
+    grey = images[:, 0] * 1000
+    np.testing.assert_allclose(((grey - 100.0 * labels) % 1000)[known] % 1000, 0, atol=0.01)
+
+
+def test_context_channels_are_the_neighbouring_slices(scan):
+    images, _ = source(scan, context=1, turn=False).batch(np.random.default_rng(0))
+    steps = np.diff(np.floor(images), axis=1)[:, :, 0, 0]
+    assert {tuple(step) for step in steps.tolist()} <= {(0.0, 1.0), (1.0, 1.0), (1.0, 0.0)}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.6, 1.0])
+def test_the_rare_class_is_drawn_as_often_as_asked(scan, share):
+    made, rng = source(scan, rare_share=share), np.random.default_rng(1)
+    # A patch around the rare class holds it; of the others, few do.
+    held = np.mean([(made.batch(rng)[1] == 2).any(axis=(1, 2)).mean() for _ in range(20)])
+    by_chance = np.mean([(source(scan, rare_share=0.0).batch(rng)[1] == 2).any(axis=(1, 2)).mean() for _ in range(20)])
+    assert held == pytest.approx(share + (1 - share) * by_chance, abs=0.08)
+
+
+def test_pixels_beyond_the_slice_are_unlabelled(scan):
+    _, labels = source(scan, rare_share=0.0).batch(np.random.default_rng(3))
+    outside = (labels == UNLABELLED).mean()
+    assert 0.05 < outside < 0.6
+
+
+def test_the_same_generator_draws_the_same_batch(scan):
+    made = source(scan, noise=(0.0, 50.0))
+    a, b = (made.batch(np.random.default_rng(7)) for _ in range(2))
+    np.testing.assert_array_equal(a[0], b[0])
+    np.testing.assert_array_equal(a[1], b[1])
+
+
+def test_each_patch_has_its_own_noise_level_within_the_range(scan):
+    clean, noisy = (source(scan, noise=n).batch(np.random.default_rng(4))[0] for n in ((0.0, 0.0), (20.0, 80.0)))
+    # the draws of places differ once noise is drawn, so only the first patch is the same
+    std = (noisy[0] - clean[0]).std() * 1000
+    assert 18 < std < 82
+
+
+@pytest.mark.parametrize(("draw", "crops"), [("small", 3), ("large", 27)])
+def test_small_is_one_fixed_crop_a_slice_and_large_nine(scan, draw, crops):
+    assert len(source(scan, draw=draw).crops) == crops
+
+
+def test_fixed_crops_larger_than_the_slices_are_refused(scan):
+    slices = training_slices(scan, [0], context=0, block=None, halo=0, rare=())
+    with pytest.raises(SplitError, match="no crop"):
+        patch_source(
+            slices, PatchSettings(draw="small"), window=Window(low=0, high=1), noise_grey=(0, 0),
+            rng=np.random.default_rng(0),
+        )  # fmt: skip
+
+
+def test_rare_classes_have_less_than_half_an_equal_share():
+    assert rare_classes(np.array([0.5, 0.3, 0.2, 0.0])) == ()
+    assert rare_classes(np.array([0.6, 0.3, 0.1])) == (2,)

@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+import torch
+
+from tomoseg.checkpoint import load_checkpoint, save_checkpoint
+from tomoseg.checks import Check
+from tomoseg.errors import ModelFileError
+from tomoseg.losses import cross_entropy
+from tomoseg.model_file import weights_of
+from tomoseg.patches import PatchSettings
+from tomoseg.recipe import Recipe
+from tomoseg.train import Budget, learning_rate, make_fabric, start, train
+from tomoseg.unet import UNetConfig
+
+RECIPE = Recipe(widths=(4, 8), bottleneck=8, learning_rate=1e-2, patches=PatchSettings(size=32, batch=4))
+CONFIG = UNetConfig(classes=2, widths=(4, 8), bottleneck=8)
+
+
+class Bright:
+    """Patches whose class is whether a smooth image is bright."""
+
+    settings = RECIPE.patches
+
+    def batch(self, rng):
+        coarse = rng.standard_normal((4, 1, 8, 8)).astype(np.float32)
+        image = coarse.repeat(4, axis=2).repeat(4, axis=3)
+        return image + 0.2 * rng.standard_normal(image.shape).astype(np.float32), (image[:, 0] > 0).astype(np.uint8)
+
+
+def checks():
+    images, labels = Bright().batch(np.random.default_rng(99))
+    whole = (slice(None), slice(None))
+    return [Check(image, whole, label) for image, label in zip(images, labels, strict=True)]
+
+
+def run(budget, *, training=None, seed=0, clock=lambda: 0.0, stop=None):
+    torch.set_num_threads(1)
+    training = training or start(CONFIG, RECIPE, seed=seed)
+    steps = []
+    for step in train(
+        training, RECIPE, Bright(), checks(), fabric=make_fabric(), budget=budget, clock=clock, seed=seed
+    ):
+        steps.append(step)
+        if step.step == stop:
+            break
+    return training, steps
+
+
+def same(a, b):
+    return all((a[name] == b[name]).all() for name in a)
+
+
+def test_a_tiny_network_learns_two_classes_in_sixty_steps():
+    training, steps = run(Budget(steps=60))
+    assert len(steps) == 60
+    assert training.best_scores["accuracy"] >= 0.98
+    assert len(training.validations) == 8
+
+
+def test_same_seed_and_steps_give_the_same_weights_and_another_seed_others():
+    a, b, c = (run(Budget(steps=5), seed=seed)[0] for seed in (0, 0, 1))
+    first, second, third = (weights_of(t.averaged.state_dict()) for t in (a, b, c))
+    assert same(first, second)
+    assert not same(first, third)
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path):
+    straight, _ = run(Budget(steps=9))
+    stopped, _ = run(Budget(steps=9), stop=4)
+    save_checkpoint(tmp_path / "c", stopped, fingerprint="f", seconds=2.0)
+    fresh = start(CONFIG, RECIPE, seed=0)
+    assert load_checkpoint(tmp_path / "c", fresh, fingerprint="f") == 2.0
+    resumed, _ = run(Budget(steps=9), training=fresh)
+    assert same(weights_of(straight.averaged.state_dict()), weights_of(resumed.averaged.state_dict()))
+    assert same(straight.best, resumed.best)
+    assert straight.validations == resumed.validations
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    training = start(CONFIG, RECIPE, seed=0)
+    save_checkpoint(tmp_path / "c", training, fingerprint="f", seconds=0.0)
+    with pytest.raises(ModelFileError, match="other data or settings"):
+        load_checkpoint(tmp_path / "c", training, fingerprint="g")
+
+
+def test_the_time_budget_is_kept_within_five_per_cent_validation_included():
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.25  # a step asks a few times, so that each takes some seconds
+        return now[0]
+
+    _, steps = run(Budget(seconds=120.0), clock=clock)
+    assert 0.95 * 120 <= steps[-1].seconds <= 1.05 * 120
+
+
+def test_batch_norms_keep_their_statistics_once_settled():
+    training, _ = run(Budget(steps=10), stop=5)
+    before = training.network.first[1].running_mean.clone()
+    run(Budget(steps=10), training=training)
+    assert torch.equal(before, training.network.first[1].running_mean)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    recipe = Recipe(learning_rate=2.0, warm_up=0.1)
+    assert learning_rate(recipe, 0.05) == pytest.approx(1.0)
+    assert learning_rate(recipe, 0.1) == pytest.approx(2.0)
+    assert learning_rate(recipe, 0.55) == pytest.approx(1.0)
+    assert learning_rate(recipe, 1.0) == pytest.approx(0.0)
+    assert learning_rate(Recipe(schedule="constant", warm_up=0.0), 0.9) == Recipe().learning_rate
+
+
+def test_unlabelled_pixels_have_no_part_in_the_loss():
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    label = torch.tensor([[[0, 255], [2, 255]]], dtype=torch.uint8)
+    loss = cross_entropy(logits, label)
+    loss.backward()
+    by_hand = -torch.log_softmax(logits.detach(), 1)[0, [0, 2], [0, 1], [0, 0]].mean()
+    assert loss.item() == pytest.approx(by_hand.item())
+    assert not logits.grad[..., 1].any()
+
+
+def test_without_any_label_the_loss_is_zero():
+    assert cross_entropy(torch.randn(1, 2, 2, 2), torch.full((1, 2, 2), 255, dtype=torch.uint8)).item() == 0
