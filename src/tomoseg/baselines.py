@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -32,6 +32,7 @@ class Sample:
     label: Index
 
 
+@runtime_checkable
 class Baseline(Protocol):
     """A way to segment a slice that needs no network."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ def limit_torch_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Runs a network on one stack."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,12 +124,15 @@ def check_model_target(path: Path, *, force: bool) -> None:
     Raises
     ------
     OutputError
-        If the name does not end in .tomoseg, something is there and `force` is off, or the folder is missing.
+        If the name does not end in .tomoseg, something is there and `force` is off, or the folder cannot be written.
     """
     if path.suffix != ENDING:
         raise OutputError(f"{path}: a model file's name ends in {ENDING}")
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; choose another name")
+    near = next(parent for parent in path.absolute().parents if parent.exists())
+    if not near.is_dir() or not os.access(near, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: no permission to write in {near}, or it is no folder")
     if path.exists() and not force:
         raise OutputError(f"{path}: exists; choose another name, replace it with --force, or go on with --resume")
 

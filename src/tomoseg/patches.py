@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
@@ -103,6 +103,20 @@ def training_slices(
 def _places(mask: np.ndarray) -> Int64[np.ndarray, " pixel"]:
     found = np.flatnonzero(mask)
     return found[:: -(-len(found) // _PLACES_KEPT)] if len(found) else found
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """Where training gets its batches from; `PatchSource` is the one that reads scans."""
+
+    @property
+    def settings(self) -> PatchSettings:
+        """How patches are drawn."""
+        ...
+
+    def batch(self, rng: np.random.Generator) -> tuple[Images, Labels]:
+        """Return a batch drawn with `rng`: images (batch, channel, y, x) and classes (batch, y, x)."""
+        ...
 
 
 @dataclass(frozen=True)

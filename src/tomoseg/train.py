@@ -18,7 +18,7 @@ from tomoseg.checks import Check
 from tomoseg.losses import cross_entropy
 from tomoseg.metrics import accuracy, confusion, mean_iou
 from tomoseg.model_file import weights_of
-from tomoseg.patches import PatchSource
+from tomoseg.patches import BatchSource
 from tomoseg.recipe import Recipe
 from tomoseg.unet import UNet, UNetConfig
 
@@ -167,7 +167,7 @@ def start(config: UNetConfig, recipe: Recipe, *, seed: int) -> Training:
 def train(
     training: Training,
     recipe: Recipe,
-    source: PatchSource,
+    source: BatchSource,
     checks: Sequence[Check],
     *,
     fabric: Fabric,
@@ -225,7 +225,7 @@ def _due(share: float, done: int) -> bool:
 
 def _record(
     training: Training,
-    source: PatchSource,
+    source: BatchSource,
     loss: float,
     budget: Budget,
     now: float,
@@ -262,7 +262,7 @@ def _set_rate(optimiser: Any, rate: float) -> None:
         group["lr"] = rate
 
 
-def _step(network: Any, optimiser: Any, source: PatchSource, fabric: Fabric, rng: np.random.Generator) -> float:
+def _step(network: Any, optimiser: Any, source: BatchSource, fabric: Fabric, rng: np.random.Generator) -> float:
     images, labels = source.batch(rng)
     image = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     image, label = fabric.to_device(image), fabric.to_device(torch.from_numpy(labels))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ACCENT, SECOND, WRONG, GREY = "#0072b2", "#d55e00", "#d6006c", "#8a94a1"
 _DPI = 144
+_SMALLEST_ERROR = 1e-6  # so that no error has a place on a logarithmic axis
 _MOST_PANEL_PIXELS = 800
 _UNLABELLED = 255
 
@@ -29,7 +30,7 @@ def training_curves(curve: Sequence[Mapping[str, float]], validations: Sequence[
     right.plot(steps, [v["mean_iou"] for v in validations], "o-", color=ACCENT, label="mean IoU")
     right.plot(steps, [v["accuracy"] for v in validations], "s--", color=SECOND, label="accuracy")
     right.set(xlabel="step", ylabel="validation score", xlim=left.get_xlim())
-    right.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="best")
     return _finish(figure, "training", "Training loss, and scores on the validation part, while training.")
 
 
@@ -51,23 +52,25 @@ def confusion_picture(counts: Int[np.ndarray, "truth predicted"], names: Sequenc
     return _finish(figure, "confusion", "Confusion matrix: share of each label's pixels, and their number.")
 
 
-def score_bars(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Sequence[float]]) -> Picture:
+def score_dots(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Sequence[float]]) -> Picture:
     """Draw errors (1 - accuracy, 1 - mean IoU) of the model and its baselines, the model's with intervals.
 
-    Errors rather than scores, on an axis that starts at 0, so that the lengths of the bars can be compared.
+    Dots on a logarithmic axis: a baseline at 30 % and a model at 0.3 % can both be read, and no bar has a length
+    that would have to start at zero.
     """
-    figure, panels = _figure(10, 0.9 + 0.42 * len(rows), 1, 2)
+    figure, panels = _figure(10, 1.0 + 0.42 * len(rows), 1, 2)
     for axes, name, title in zip(panels, ("accuracy", "mean_iou"), ("1 - accuracy", "1 - mean IoU"), strict=True):
-        errors = [1 - of[name] for of in rows.values()]
+        errors = np.maximum([1 - of[name] for of in rows.values()], _SMALLEST_ERROR)
         places = range(len(rows))[::-1]
-        axes.barh(places, errors, color=[ACCENT if row == "model" else "#c3cad3" for row in rows], height=0.62)
+        axes.hlines(places, errors.min() / 3, errors.max() * 3, color="#e6eaee", linewidth=1, zorder=0)
+        axes.scatter(errors, places, s=60, color=[ACCENT if row == "model" else GREY for row in rows], zorder=3)
         if name in intervals:
-            low, high = intervals[name]
-            spread = [[errors[0] - (1 - high)], [(1 - low) - errors[0]]]
-            axes.errorbar(errors[0], len(rows) - 1, xerr=np.clip(spread, 0, None), color="#1d2530", capsize=3)
+            ends = np.maximum([1 - end for end in intervals[name]], _SMALLEST_ERROR)
+            axes.hlines(len(rows) - 1, ends.min(), ends.max(), color=ACCENT, linewidth=3)
         for place, error in zip(places, errors, strict=True):
-            axes.text(error + 0.015 * max(errors), place, f" {error:.4f}", va="center", fontsize=9)
-        axes.set(xlabel=f"{title} (shorter is better)", yticks=places, xlim=(0, max(errors) * 1.22))
+            axes.annotate(f"{error:.4f}", (error, place), (0, 6), textcoords="offset points", ha="center", fontsize=9)
+        axes.set(xlabel=f"{title} (further left is better)", yticks=places, xscale="log")
+        axes.set(xlim=(errors.min() / 2, errors.max() * 2), ylim=(-0.5, len(rows) - 0.3))
         axes.set_yticklabels(rows)
     return _finish(figure, "scores", "Errors of the model and of what stands beside it, on the same pixels.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -71,6 +71,7 @@ class Region:
         return slice(self.z0, self.z1), slice(self.y0, self.y1), slice(self.x0, self.x1)
 
 
+@runtime_checkable
 class Volume(Protocol):
     """A tomogram of grey values, read where asked and never as a whole.
 

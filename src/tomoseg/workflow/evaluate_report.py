@@ -121,7 +121,7 @@ def _scores_section(scores: dict[str, Any], done: Evaluation) -> Section:
                 "test's noise." if same else "",
                 strong=0,
             ),
-            figures.score_bars(beside, scores["intervals"] if _same_pixels(scores) else {}),
+            figures.score_dots(beside, scores["intervals"] if _same_pixels(scores) else {}),
             Table(
                 ["class", "IoU", "Dice", "precision", "recall", "labelled pixels",
                  f"{100 * scores['interval_level']:.0f} % interval of IoU"],

@@ -88,6 +88,10 @@ def run(settings: PredictSettings, console: Console) -> None:
     from tomoseg.volume import check_target
 
     model = load_model(settings.model)
+    if settings.values == "labels" and isinstance(model.record.classes[0].value, str):
+        settings = settings.model_copy(update={"values": "indices"})
+        names = ", ".join(f"{order} {item.name}" for order, item in enumerate(model.record.classes))
+        console.say(f"the labels were colours; the segmentation holds class indices: {names}")
     for target in _targets(settings, model):
         check_target(target, settings.force)
     source = open_source(settings.source, roi=settings.roi, mask=settings.mask)
@@ -124,10 +128,6 @@ def _segment(
     cache = cache_for(source.volume)
     zs = range(region.z0, region.z1)
     sample = _written(np.zeros((1, 1), np.uint8), model.record, settings)
-    if sample.ndim == 3:
-        raise SettingError(
-            "the labels were colours, which no label stack of one value a pixel can hold; use --values indices"
-        )
     types = [sample.dtype] + [np.dtype(np.uint8)] * (len(_targets(settings, model)) - 1)
     with ExitStack() as stack:
         writers = [
