@@ -42,7 +42,7 @@ contract: checks
 	$(BIN)/lint-imports
 
 tests: checks
-	$(BIN)/pytest --jaxtyping-packages=tomoseg,beartype.beartype
+	$(BIN)/pytest --jaxtyping-packages=tomoseg,checking.typechecked
 
 format: checks  ## rewrite the files in the project's format
 	$(BIN)/ruff format .

@@ -22,7 +22,7 @@ def scan(tmp_path_factory):
     for part in ("images", "labels"):
         (folder / part).mkdir()
     for z in range(SHAPE[0]):
-        tifffile.imwrite(folder / f"images/s_{z}.tif", (1000 * (z + 1) + 100 * label).astype(np.uint16))
+        tifffile.imwrite(folder / f"images/s_{z}.tif", 1000 * np.uint16(z + 1) + 100 * label.astype(np.uint16))
         tifffile.imwrite(folder / f"labels/s_{z}.tif", label)
     volume, pictures = open_volume(folder / "images"), open_pictures(folder / "labels")
     classes = tuple(LabelClass(name=str(c), value=c, colour="#000000") for c in range(3))

@@ -76,12 +76,13 @@ def test_no_pixel_sees_further_than_the_reach_and_one_sees_as_far(widths):
     assert furthest == config.reach
 
 
-def test_constant_in_constant_out():
-    made = network()
+def test_a_constant_slice_gives_the_same_pooling_cell_everywhere():
+    made, grid = network(), 4
     runner = Runner(TorchEngine(made), made.config, WINDOW, 16)
-    for _, probabilities in runner.parts([np.full((37, 50), 0.3, np.float32)]):
-        flat = probabilities.reshape(3, -1)
-        np.testing.assert_allclose(flat, flat[:, :1].repeat(flat.shape[1], 1), atol=1e-6)
+    found = np.zeros((3, 36, 48), np.float32)
+    for core, probabilities in runner.parts([np.full((36, 48), 0.3, np.float32)]):
+        found[(slice(None), *core)] = probabilities
+    np.testing.assert_allclose(found, np.tile(found[:, :grid, :grid], (1, 36 // grid, 48 // grid)), atol=1e-6)
 
 
 def test_folded_batch_norms_change_nothing():

@@ -188,8 +188,8 @@ class CalibrationSums:
             nll_sum=float(-np.log(np.maximum(of_truth, _SMALLEST_PROBABILITY)).sum()),
             brier_sum=float((given**2).sum() - 2 * of_truth.sum() + len(truth)),
             bin_pixels=np.bincount(bins, minlength=CALIBRATION_BINS).astype(np.float64),
-            bin_confidence=np.bincount(bins, confidence, minlength=CALIBRATION_BINS),
-            bin_right=np.bincount(bins, right.astype(np.float64), minlength=CALIBRATION_BINS),
+            bin_confidence=np.bincount(bins, confidence, minlength=CALIBRATION_BINS).astype(np.float64),
+            bin_right=np.bincount(bins, right.astype(np.float64), minlength=CALIBRATION_BINS).astype(np.float64),
         )
 
     def __add__(self, other: CalibrationSums) -> CalibrationSums:

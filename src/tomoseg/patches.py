@@ -71,7 +71,7 @@ class TrainingSlice:
     channels: tuple[int, ...]
     label: UInt8[np.ndarray, "y x"]
     labelled: Int64[np.ndarray, " pixel"]
-    rare: tuple[Int64[np.ndarray, " pixel"], ...]
+    rare: tuple[Int64[np.ndarray, " _"], ...]
 
 
 def rare_classes(shares: Float32[np.ndarray, " class"] | np.ndarray) -> tuple[int, ...]:

@@ -172,7 +172,7 @@ def _sections(
     corners: Float[np.ndarray, "corner axis"],
     difference: Float[np.ndarray, "n corner"],
     lead: Float[np.ndarray, "n corner"],
-) -> list[tuple[Points, Float[np.ndarray, "n corner"]]]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the plane sections difference = 0 as triangles, with `lead` at their corners."""
     positive = difference > 0
     n_positive = positive.sum(axis=1)

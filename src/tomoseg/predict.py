@@ -73,7 +73,7 @@ class Runner:
 
 def _clipped(
     core: tuple[slice, slice], given: Float32[np.ndarray, "class y x"], box: tuple[slice, slice] | None
-) -> tuple[tuple[slice, slice], Float32[np.ndarray, "class y x"]]:
+) -> tuple[tuple[slice, slice], Float32[np.ndarray, "class inner_y inner_x"]]:
     """Leave out what a tile has before the box, whose tiles start on the pooling grid."""
     if box is None:
         return core, given
