@@ -16,9 +16,6 @@ from tomoseg.unet import DoubleConvolution, UNet
 Stack = Float32[np.ndarray, "channel y x"]
 Probabilities = Float32[np.ndarray, "class y x"]
 
-BYTES_PER_PIXEL_AND_WIDTH = 24
-"""Memory of a forward pass, in bytes a pixel and channel of the first step: what is alive at its peak."""
-
 
 def limit_torch_threads(threads: int) -> None:
     """Let torch use at most `threads` processor threads."""

@@ -25,7 +25,7 @@ _MEASURED = 4
 class Histogram:
     """Counts of grey values: `counts[i]` lie from `edges[i]` up to `edges[i + 1]`."""
 
-    edges: Float[np.ndarray, " bins+1"]
+    edges: Float[np.ndarray, " edge"]
     counts: Int[np.ndarray, " bins"]
 
 
@@ -58,7 +58,7 @@ class GreyLevels:
     blur_px: float | None
 
 
-def bin_edges(dtype: np.dtype[Any], *, low: float, high: float) -> Float[np.ndarray, " bins+1"]:
+def bin_edges(dtype: np.dtype[Any], *, low: float, high: float) -> Float[np.ndarray, " edge"]:
     """Return edges of at most 256 equal bins from `low` to `high`: whole numbers a bin.
 
     For unsigned 8 bits these are all 256 values, whatever `low` and `high`.
@@ -79,7 +79,7 @@ def bin_edges(dtype: np.dtype[Any], *, low: float, high: float) -> Float[np.ndar
     return low - 0.5 + width * np.arange(bins + 1, dtype=np.float64)
 
 
-def histogram(slices: Iterable[Real[np.ndarray, " ..."]], *, edges: Float[np.ndarray, " bins+1"]) -> Histogram:
+def histogram(slices: Iterable[Real[np.ndarray, " ..."]], *, edges: Float[np.ndarray, " edge"]) -> Histogram:
     """Count the values of `slices`, one at a time, between equally spaced `edges`.
 
     Examples
@@ -129,7 +129,7 @@ def sketch(levels: Histogram, *, rows: int = 8, columns: int = 64) -> str:
     groups = np.array_split(levels.counts, min(columns, len(levels.counts)))
     shares = np.array([group.sum() for group in groups]) / max(1, levels.counts.sum())
     eighths = np.round(shares / (shares.max() or 1) * rows * 8).astype(int)
-    lines = ["".join(_block(height - 8 * row) for height in eighths).rstrip() for row in reversed(range(rows))]
+    lines = ["".join(_block(height - 8 * row) for height in eighths.tolist()).rstrip() for row in reversed(range(rows))]
     low, high = f"{levels.edges[0]:.6g}", f"{levels.edges[-1]:.6g}"
     axis = low + high.rjust(max(len(high) + 1, len(groups) - len(low)))
     return "\n".join([f"{100 * shares.max():.1f} % a column", *lines, axis])

@@ -113,7 +113,7 @@ def _packed(value: Value) -> int:
 
 
 def find_classes(
-    pictures: Iterable[tuple[str, Picture]],
+    pictures: Iterable[tuple[str, Shaped[np.ndarray, " ..."]]],
     *,
     stated: Mapping[str, Value] | None = None,
     unlabelled: Value | None = None,

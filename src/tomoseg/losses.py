@@ -14,6 +14,7 @@ def cross_entropy(logits: Float[Tensor, "batch class y x"], label: UInt8[Tensor,
 
     Examples
     --------
+    >>> import torch
     >>> logits = torch.zeros(1, 4, 1, 2)
     >>> round(float(cross_entropy(logits, torch.tensor([[[2, 255]]], dtype=torch.uint8))), 4)
     1.3863

@@ -21,7 +21,7 @@ MOST_EDGE = 1024
 """Largest edge of a tile: larger ones gain little and leave the processor's caches."""
 
 DEFAULT_MEMORY = 2_000_000_000
-_BYTES_PER_PIXEL_AND_WIDTH = 24  # measured: what a forward pass holds at its peak, per channel of its first step
+_BYTES_PER_PIXEL_AND_CHANNEL = 24  # measured: the peak of a forward pass, by the channels of its largest step
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,9 @@ def choose_tile(network: UNetConfig, *, memory: int = DEFAULT_MEMORY) -> int:
     >>> choose_tile(UNetConfig(classes=3)), choose_tile(UNetConfig(classes=3), memory=100_000_000)
     (1024, 392)
     """
-    per_pixel = _BYTES_PER_PIXEL_AND_WIDTH * max(network.widths)
+    # each step has a quarter of the pixels of the one above it
+    channels = max(-(-width // 4**step) for step, width in enumerate(network.widths))
+    per_pixel = _BYTES_PER_PIXEL_AND_CHANNEL * channels
     edge = tile_for_memory(memory, bytes_per_pixel=per_pixel, halo=network.halo, grid=network.grid)
     return min(MOST_EDGE, edge)
 

@@ -43,7 +43,7 @@ class Window(BaseModel):
         return (grey.astype(np.float32) - np.float32(self.low)) / np.float32(self.width)
 
 
-def fit_window(samples: Iterable[Shaped[np.ndarray, " pixel"]]) -> Window:
+def fit_window(samples: Iterable[Shaped[np.ndarray, " ..."]]) -> Window:
     """Fit the window to grey values of training slices: from their 0.5th to their 99.5th percentile.
 
     Parameters

@@ -76,7 +76,7 @@ def score_dots(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, 
 
 
 def histogram_picture(
-    edges: Shaped[np.ndarray, " bins+1"],
+    edges: Shaped[np.ndarray, " edge"],
     counts: Shaped[np.ndarray, " bins"],
     *,
     window: tuple[float, float] | None = None,

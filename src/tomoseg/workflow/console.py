@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,8 +33,8 @@ class _Silent:
 class _Plain:
     """Writes a line when it starts, at most every ten seconds, and at the end."""
 
-    def __init__(self, title: str, total: float, stream: TextIO) -> None:
-        self._title, self._total, self._stream = title, total, stream
+    def __init__(self, title: str, total: float, write: Callable[[str], None]) -> None:
+        self._title, self._total, self._write = title, total, write
         self._began = self._last = time.monotonic()
         self._done, self._note, self._said = 0.0, "", False
 
@@ -52,10 +52,6 @@ class _Plain:
         took = time.monotonic() - self._began
         if took >= 2 or self._said:
             self._write(f"{self._title}: done in {_duration(took)}{self._note and ', ' + self._note}")
-
-    def _write(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
 
 
 class _Rich:
@@ -75,25 +71,22 @@ class Console:
         Only warnings and results.
     """
 
-    def __init__(self, *, quiet: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
-        self._quiet, self._out, self._err = quiet, out or sys.stdout, err or sys.stderr
-        self._rich = RichConsole(file=self._err, highlight=False)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._rich = RichConsole(stderr=True, highlight=False)
 
     def result(self, text: str) -> None:
         """Print a result."""
-        self._out.write(text + "\n")
-        self._out.flush()
+        print(text, flush=True)
 
     def say(self, text: str) -> None:
         """Print a remark."""
         if not self._quiet:
-            self._err.write(text + "\n")
-            self._err.flush()
+            print(text, file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a warning."""
-        self._err.write(f"warning: {text}\n")
-        self._err.flush()
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, title: str, total: float) -> Iterator[Bar]:
@@ -113,7 +106,7 @@ class Console:
             with Progress(*columns, console=self._rich) as progress:
                 yield _Rich(progress, title, total)
         else:
-            bar = _Plain(title, total, self._err)
+            bar = _Plain(title, total, self.say)
             yield bar
             bar.finish()
 
