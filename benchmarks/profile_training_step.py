@@ -1,0 +1,73 @@
+"""Training step: where its time goes, and its arithmetic beside what this processor multiplies at best."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from common import PHANTOM_CLASSES, fit, make_phantom, parse_out, record
+from tomoseg.losses import cross_entropy
+from tomoseg.recipe import FAST, POSTER, Recipe
+from tomoseg.train import matrix_rate, start
+from tomoseg.unet import UNetConfig
+
+SECONDS = 20.0
+CONTEXT = 2
+
+
+def network_times(recipe: Recipe) -> dict[str, float]:
+    """Return seconds of the parts of a step, and its arithmetic in GFLOP."""
+    context = CONTEXT if recipe.context is None else recipe.context
+    config = UNetConfig(classes=3, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck)
+    training = start(config, recipe, seed=0)
+    size, batch = recipe.patches.size, recipe.patches.batch
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.standard_normal((batch, config.channels, size, size), dtype=np.float32))
+    image = image.contiguous(memory_format=torch.channels_last)
+    label = torch.from_numpy(rng.integers(3, size=(batch, size, size), dtype=np.uint8))
+    with FlopCounterMode(display=False) as counter:
+        cross_entropy(training.network(image), label).backward()
+    parts = {"forward": 0.0, "backward": 0.0, "optimiser": 0.0}
+    steps, began = 0, perf_counter()
+    while steps < 3 or perf_counter() - began < SECONDS:
+        t0 = perf_counter()
+        loss = cross_entropy(training.network(image), label)
+        t1 = perf_counter()
+        loss.backward()
+        t2 = perf_counter()
+        training.optimiser.step()
+        training.optimiser.zero_grad(set_to_none=True)
+        t3 = perf_counter()
+        for name, seconds in zip(parts, (t1 - t0, t2 - t1, t3 - t2), strict=True):
+            parts[name] += seconds
+        steps += 1
+    return {**{name: total / steps for name, total in parts.items()}, "gflop": counter.get_total_flops() / 1e9}
+
+
+def main() -> None:
+    out = parse_out(__doc__ or "")
+    for name, recipe in (("fast", FAST), ("poster", POSTER)):
+        peak = matrix_rate()
+        times = network_times(recipe)
+        peak = max(peak, matrix_rate())
+        step = times["forward"] + times["backward"] + times["optimiser"]
+        record(
+            out,
+            "training_step",
+            recipe=name,
+            ms={part: round(1e3 * times[part], 1) for part in ("forward", "backward", "optimiser")},
+            patches_per_second=recipe.patches.batch / step,
+            gflop_per_second=times["gflop"] / step,
+            matrix_gflop_per_second=peak,
+            share_of_matrix_rate=times["gflop"] / step / peak,
+        )
+    folder = make_phantom(out, (64, 256, 256))
+    run = fit(folder / "images", folder / "labels", out / "step.tomoseg", minutes=0.5, classes=PHANTOM_CLASSES)
+    record(out, "training_step", recipe="fast, as trained, patches and validation included", minutes=0.5, **run)
+
+
+if __name__ == "__main__":
+    main()
