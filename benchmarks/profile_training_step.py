@@ -21,7 +21,9 @@ CONTEXT = 2
 def network_times(recipe: Recipe) -> dict[str, float]:
     """Return seconds of the parts of a step, and its arithmetic in GFLOP."""
     context = CONTEXT if recipe.context is None else recipe.context
-    config = UNetConfig(classes=3, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck)
+    config = UNetConfig(
+        classes=3, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck, dropout=recipe.dropout
+    )
     training = start(config, recipe, seed=0)
     size, batch = recipe.patches.size, recipe.patches.batch
     rng = np.random.default_rng(0)

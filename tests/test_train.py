@@ -13,7 +13,7 @@ from tomoseg.train import Budget, learning_rate, make_fabric, start, train
 from tomoseg.unet import UNetConfig
 
 RECIPE = Recipe(widths=(4, 8), bottleneck=8, learning_rate=1e-2, patches=PatchSettings(size=32, batch=4))
-CONFIG = UNetConfig(classes=2, widths=(4, 8), bottleneck=8)
+CONFIG = UNetConfig(classes=2, widths=(4, 8), bottleneck=8, dropout=0.25)
 
 
 class Bright:

@@ -10,7 +10,6 @@ from jaxtyping import Float32
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tomoseg.train import choose_precision
 from tomoseg.unet import DoubleConvolution, UNet
 
 Stack = Float32[np.ndarray, "channel y x"]
@@ -32,21 +31,21 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Runs a network with torch: batch norms folded into convolutions, channels last, on a GPU if there is one."""
+    """Runs a network with torch in float32: batch norms folded into convolutions, channels last, on a GPU if any.
+
+    Half precision rounds differently for tiles of different sizes; then they would leave a trace.
+    """
 
     def __init__(self, network: UNet) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network = _fold(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        precision = choose_precision()
-        self._reduced = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
 
     def run(self, stack: Stack) -> Probabilities:
         """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
         image = torch.from_numpy(np.ascontiguousarray(stack))[None].to(self._device)
-        reduced = torch.autocast(self._device.type, self._reduced, enabled=self._reduced is not None)
-        with torch.inference_mode(), reduced:
+        with torch.inference_mode():
             logits = self._network(image.contiguous(memory_format=torch.channels_last))[0]
-            probabilities: Probabilities = torch.softmax(logits.float(), dim=0).cpu().numpy()
+            probabilities: Probabilities = torch.softmax(logits, dim=0).cpu().numpy()
         return probabilities
 
 

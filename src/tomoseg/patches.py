@@ -32,7 +32,7 @@ class PatchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(default=128, ge=16, description="edge of a patch in pixels")
-    batch: int = Field(default=8, ge=1, description="patches in a training step")
+    batch: int = Field(default=2, ge=1, description="patches in a training step")
     draw: Literal["fresh", "small", "large"] = Field(
         default="fresh",
         description="fresh random patches, or one (small) or nine (large) fixed crops an image",

@@ -19,15 +19,18 @@ class Recipe(BaseModel):
 
     widths: tuple[int, ...] = Field(default=(16, 32, 64), description="channels of each step, full resolution first")
     bottleneck: int = Field(default=128, description="channels at the coarsest resolution")
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
+    )
     context: int | None = Field(default=None, description="context slices; None: 2 where slices are neighbours, else 0")
     patches: PatchSettings = PatchSettings()
     optimiser: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = Field(default=3e-3, gt=0, description="largest learning rate")
+    learning_rate: float = Field(default=2e-3, gt=0, description="largest learning rate")
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="after the warm-up; cosine ends at 0")
     settle: float = Field(
-        default=0.2, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
+        default=0.4, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
     )
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
@@ -39,6 +42,7 @@ FAST = Recipe()
 POSTER = Recipe(
     widths=(64, 128, 256, 512),
     bottleneck=1024,
+    dropout=0.0,
     context=0,
     patches=PatchSettings(size=128, batch=8, draw="small", turn=False, noise_std=(0.0, 0.0)),
     optimiser="adam",

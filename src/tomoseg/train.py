@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -206,7 +207,8 @@ def train(
         began = clock()
         _set_rate(optimiser, learning_rate(recipe, share))
         _set_mode(training.network, settled=share >= recipe.settle)
-        loss = _step(network, optimiser, source, fabric, np.random.default_rng([seed, training.step]))
+        with _torch_randomness([seed, training.step], fabric.device):
+            loss = _step(network, optimiser, source, fabric, np.random.default_rng([seed, training.step]))
         training.step += 1
         _average(training, recipe.average)
         _note_loss(training, loss, share, clock())
@@ -260,6 +262,14 @@ def _set_mode(network: UNet, *, settled: bool) -> None:
 def _set_rate(optimiser: Any, rate: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = rate
+
+
+@contextmanager
+def _torch_randomness(seed: Sequence[int], device: torch.device) -> Iterator[None]:
+    """Let torch draw from `seed`, for dropout; what others draw from torch is not changed."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        yield
 
 
 def _step(network: Any, optimiser: Any, source: BatchSource, fabric: Fabric, rng: np.random.Generator) -> float:

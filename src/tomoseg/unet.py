@@ -35,6 +35,9 @@ class UNetConfig(BaseModel):
         description="channels of each step, full resolution first",
     )
     bottleneck: int = Field(default=128, ge=1, le=4096, description="channels at the coarsest resolution")
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
+    )
 
     @property
     def channels(self) -> int:
@@ -100,6 +103,7 @@ class UNet(nn.Module):
         self.first = DoubleConvolution(config.channels, widths[0])
         self.down = nn.ModuleList(DoubleConvolution(fine, coarse) for fine, coarse in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
+        self.drop = nn.Dropout2d(config.dropout)
         pairs = [*pairwise(widths)][::-1]
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(DoubleConvolution(2 * fine, fine) for fine, _ in pairs)
@@ -110,7 +114,7 @@ class UNet(nn.Module):
         steps = [self.first(image)]  # (batch, widths[0], y, x)
         for convolve in self.down:
             steps.append(convolve(self.pool(steps[-1])))  # half of y and x each time
-        features = steps.pop()
+        features = self.drop(steps.pop())
         for enlarge, convolve in zip(self.enlarge, self.up, strict=True):
             features = convolve(torch.cat([steps.pop(), enlarge(features)], dim=1))  # twice y and x each time
         logits: Tensor = self.classify(features)

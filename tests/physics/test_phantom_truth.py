@@ -68,7 +68,7 @@ def test_a_spheres_area_is_within_one_per_cent():
 
 def test_areas_and_lines_converge_with_resolution():
     size = 40
-    sampler = FieldSampler(5, (size + 1, size + 1))
+    sampler = FieldSampler(5)
     found = []
     for finer in (1, 2, 4):
         places = np.arange(size * finer + 1) / finer

@@ -141,8 +141,13 @@ def prepare(
 
 def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetConfig:
     """Return the config of the network that a recipe asks for on these scans."""
-    n_classes = len(scans[0].classes)
-    return UNetConfig(classes=n_classes, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck)
+    return UNetConfig(
+        classes=len(scans[0].classes),
+        context=context,
+        widths=recipe.widths,
+        bottleneck=recipe.bottleneck,
+        dropout=recipe.dropout,
+    )
 
 
 def _same_type(scans: Sequence[Scan]) -> np.dtype[np.generic]:
