@@ -329,9 +329,21 @@ def test_bad_input_gets_one_line_and_exit_code_2_and_leaves_nothing(make, place,
     assert not list(place.glob("*.partial"))
 
 
-def test_an_unknown_option_and_an_unknown_verb_exit_with_2(place, scan, capsys):
-    assert tomoseg("train", *scan, "-o", place / "x.tomoseg", "--stepz", 3) == 2
-    assert tomoseg("segment") == 2
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["train", "images", "labels", "-o", "x.tomoseg", "--stepz", "3"], "--stepz"),
+        (["train", "images", "labels", "-o", "x.tomoseg", "--minutes", "-3"], "--minutes -3.0: input should be greater"),
+        (["train", "images", "labels"], "-o PATH"),
+        (["evaluate", "m", "images", "labels", "-o", "x", "--noise-std", "much"], "'much'"),
+        (["segment"], "'segment'"),
+    ],
+)
+def test_a_wrong_option_gets_one_line_and_exit_code_2(given, says, capsys):
+    assert tomoseg(*given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("tomoseg: ")
+    assert says in line
 
 
 def test_swapped_model_and_images_are_told_apart(place, scan, model, capsys):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -10,6 +13,10 @@ from importlib import import_module
 
 from tomoseg import __version__
 from tomoseg.errors import TomosegError
+
+_REFUSED = re.compile(
+    r"validation error for \w+ (?P<field>\w+)\S* (?P<reason>.+?) \[type=\w+, input_value=(?P<value>.+?), input_type"
+)
 
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -90,22 +97,43 @@ def _run_verb(name: str, arguments: Sequence[str]) -> int:
 
     verb = VERBS[name]
     module = import_module(f"tomoseg.workflow.{name}")
+    complaint = io.StringIO()
     try:
-        settings = tyro.cli(
-            getattr(module, verb.settings),
-            prog=f"tomoseg {name}",
-            description=f"{verb.does[0].upper()}{verb.does[1:]}.",
-            args=list(arguments),
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
+        with contextlib.redirect_stderr(complaint):
+            settings = tyro.cli(
+                getattr(module, verb.settings),
+                prog=f"tomoseg {name}",
+                description=f"{verb.does[0].upper()}{verb.does[1:]}.",
+                args=list(arguments),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
     except SystemExit as end:  # after its help, or after a complaint of its own about an option
         if end.code in (None, 0):
             print(f"example: {verb.example}")  # noqa: T201
-        return int(end.code or 0)
+            return DONE
+        _complain(f"{one_line(complaint.getvalue())}. See tomoseg {name} --help")
+        return USERS_INPUT
     from tomoseg.workflow.console import Console
 
     module.run(settings, Console(quiet=settings.quiet))
     return DONE
+
+
+def one_line(box: str) -> str:
+    r"""Return a complaint about options, which comes as a framed page, as one line.
+
+    Examples
+    --------
+    >>> one_line("╭─ Value error ─╮\n│ Error parsing --seed: │\n│ no number │\n│ ───── │\n│ For full helptext │")
+    'Error parsing --seed: no number'
+    """
+    framed = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    parts = [" ".join(part.split()) for part in re.split("─{4,}", "\n".join(framed))]
+    text = "; ".join(part for part in parts if part and not part.startswith(("For full helptext", "Argument helptext")))
+    refused = _REFUSED.search(text)
+    if refused is None:
+        return re.sub(r"\[/?bold\]", "", text).rstrip(".")
+    return f"--{refused['field'].replace('_', '-')} {refused['value']}: {refused['reason'].lower()}"
 
 
 def _complain(text: str) -> None:
