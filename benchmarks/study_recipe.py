@@ -15,6 +15,7 @@ RECIPES = {
     "batch 4, settle 0.2": "settle = 0.2\n[patches]\nbatch = 4",
     "batch 2, settle 0.2": "settle = 0.2\n[patches]\nbatch = 2",
     "batch 2, settle 0.4": "settle = 0.4\n[patches]\nbatch = 2",
+    "batch 2, settle 0.4, no dropout": "settle = 0.4\ndropout = 0.0\n[patches]\nbatch = 2",
     "batch 2, settle 0.7": "settle = 0.7\n[patches]\nbatch = 2",
     "batch 2, settle 0.2, rate 6e-3": "settle = 0.2\nlearning_rate = 6e-3\n[patches]\nbatch = 2",
     "batch 1, settle 0.2": "settle = 0.2\n[patches]\nbatch = 1",
