@@ -333,7 +333,10 @@ def test_bad_input_gets_one_line_and_exit_code_2_and_leaves_nothing(make, place,
     ("given", "says"),
     [
         (["train", "images", "labels", "-o", "x.tomoseg", "--stepz", "3"], "--stepz"),
-        (["train", "images", "labels", "-o", "x.tomoseg", "--minutes", "-3"], "--minutes -3.0: input should be greater"),
+        (
+            ["train", "images", "labels", "-o", "x.tomoseg", "--minutes", "-3"],
+            "--minutes -3.0: input should be greater",
+        ),
         (["train", "images", "labels"], "-o PATH"),
         (["evaluate", "m", "images", "labels", "-o", "x", "--noise-std", "much"], "'much'"),
         (["segment"], "'segment'"),

@@ -292,14 +292,13 @@ def _json(
     from tomoseg.evaluate import adjacent_agreement
 
     at = {number: z for z, number in enumerate(scan.numbers)}
-    seen = {number for number, why in held_out.left_out.items() if why in ("trained on", "validated on")}
     return {
         **scores.as_json(),
         "baseline_pixels": baseline_pixels,
         "adjacent_agreement": adjacent_agreement([scan]),
         "class_names": [item.name for item in model.record.classes],
         "confusion": scores.confusion.tolist(),
-        "leaky": bool(settings.include_training and seen) or model.record.leaky,
+        "leaky": bool(settings.include_training and held_out.left_out) or model.record.leaky,
         "slices": [scan.volume.names[one.z] for one in chosen],
         "left_out": {}
         if settings.include_training
