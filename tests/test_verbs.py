@@ -112,6 +112,17 @@ def test_scoring_seen_slices_says_leaky(place, scan, model):
     assert "LEAKY" in (place / "leaky/report.html").read_text()
 
 
+def test_scoring_only_neighbours_of_training_slices_says_leaky(place, scan, model, scores):
+    near = [name for name, why in scores["left_out"].items() if why not in ("trained on", "validated on")]
+    labels = place / "near_labels"
+    labels.mkdir()
+    for name in near:
+        shutil.copy(scan[1] / name, labels / name)
+    words = ("evaluate", model, scan[0], labels, "-o", place / "near", "--include-training", "--quiet")
+    assert tomoseg(*words) == 0
+    assert json.loads((place / "near/scores.json").read_text())["leaky"] is True
+
+
 def test_noise_lowers_the_score_and_is_told_in_both_units(place, scan, model, scores):
     assert tomoseg("evaluate", model, *scan, "-o", place / "noisy", "--noise-std", 8000, "--quiet") == 0
     noisy = json.loads((place / "noisy/scores.json").read_text())
