@@ -127,8 +127,8 @@ def one_line(box: str) -> str:
     >>> one_line("╭─ Value error ─╮\n│ Error parsing --seed: │\n│ no number │\n│ ───── │\n│ For full helptext │")
     'Error parsing --seed: no number'
     """
-    framed = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    parts = [" ".join(part.split()) for part in re.split("─{4,}", "\n".join(framed))]
+    framed = [line.strip("│╰╯ ") for line in box.strip().splitlines()[1:]]  # the first is a title; no frame in ASCII
+    parts = [" ".join(part.split()) for part in re.split("[─-]{4,}", "\n".join(framed))]
     text = "; ".join(part for part in parts if part and not part.startswith(("For full helptext", "Argument helptext")))
     refused = _REFUSED.search(text)
     if refused is None:
