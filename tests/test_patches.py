@@ -5,7 +5,7 @@ import tifffile
 from tomoseg.errors import SplitError
 from tomoseg.field_of_view import everything
 from tomoseg.labels import UNLABELLED, LabelClass
-from tomoseg.patches import PatchSettings, patch_source, rare_classes, training_slices
+from tomoseg.patches import FreshNoise, PatchSettings, SomeNoisy, patch_source, rare_classes, training_slices
 from tomoseg.slices import Pair, Scan, SliceCache
 from tomoseg.volume import Region, open_pictures, open_volume
 from tomoseg.window import Window
@@ -35,7 +35,7 @@ def source(scan, *, noise=(0.0, 0.0), context=0, **settings):
     slices = training_slices(scan, [0, 1, 2], context=context, block=None, halo=0, rare=(2,))
     given = PatchSettings(size=32, batch=16, **settings)
     window = Window(low=0.0, high=1000.0)
-    return patch_source(slices, given, window=window, noise_grey=noise, rng=np.random.default_rng(0))
+    return patch_source(slices, given, window=window, noise=FreshNoise(*noise), rng=np.random.default_rng(0))
 
 
 def test_image_and_label_of_a_patch_belong_together(scan):
@@ -89,7 +89,7 @@ def test_fixed_crops_larger_than_the_slices_are_refused(scan):
     slices = training_slices(scan, [0], context=0, block=None, halo=0, rare=())
     with pytest.raises(SplitError, match="no crop"):
         patch_source(
-            slices, PatchSettings(draw="small"), window=Window(low=0, high=1), noise_grey=(0, 0),
+            slices, PatchSettings(draw="small"), window=Window(low=0, high=1), noise=FreshNoise(0, 0),
             rng=np.random.default_rng(0),
         )  # fmt: skip
 
@@ -97,3 +97,20 @@ def test_fixed_crops_larger_than_the_slices_are_refused(scan):
 def test_rare_classes_have_less_than_half_an_equal_share():
     assert rare_classes(np.array([0.5, 0.3, 0.2, 0.0])) == ()
     assert rare_classes(np.array([0.6, 0.3, 0.1])) == (2,)
+
+
+def test_noise_on_some_slices_leaves_the_others_clean():
+    image = np.full((1, 40, 40), 500, np.uint16)
+    noise = SomeNoisy(20.0, frozenset({1}))
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(noise.on(image, (0, 3, 4), rng), image)
+    assert noise.on(image, (1, 3, 4), rng).std() == pytest.approx(20, rel=0.1)
+
+
+def test_noise_drawn_once_is_the_same_at_a_place_and_another_elsewhere():
+    image = np.zeros((1, 16, 16), np.uint16)
+    once, afresh = SomeNoisy(1.0, frozenset({0}), once=7), SomeNoisy(1.0, frozenset({0}))
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(once.on(image, (0, 3, 4), rng), once.on(image, (0, 3, 4), rng))
+    assert not np.array_equal(once.on(image, (0, 3, 4), rng), once.on(image, (0, 3, 5), rng))
+    assert not np.array_equal(afresh.on(image, (0, 3, 4), rng), afresh.on(image, (0, 3, 4), rng))

@@ -9,7 +9,7 @@ from tomoseg.losses import cross_entropy
 from tomoseg.model_file import weights_of
 from tomoseg.patches import PatchSettings
 from tomoseg.recipe import Recipe
-from tomoseg.train import Budget, learning_rate, make_fabric, start, train
+from tomoseg.train import Budget, make_fabric, rate_factor, start, train
 from tomoseg.unet import UNetConfig
 
 RECIPE = Recipe(widths=(4, 8), bottleneck=8, learning_rate=1e-2, patches=PatchSettings(size=32, batch=4))
@@ -102,12 +102,12 @@ def test_batch_norms_keep_their_statistics_once_settled():
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
-    recipe = Recipe(learning_rate=2.0, warm_up=0.1)
-    assert learning_rate(recipe, 0.05) == pytest.approx(1.0)
-    assert learning_rate(recipe, 0.1) == pytest.approx(2.0)
-    assert learning_rate(recipe, 0.55) == pytest.approx(1.0)
-    assert learning_rate(recipe, 1.0) == pytest.approx(0.0)
-    assert learning_rate(Recipe(schedule="constant", warm_up=0.0), 0.9) == Recipe().learning_rate
+    recipe = Recipe(warm_up=0.1)
+    assert rate_factor(recipe, 0.05) == pytest.approx(0.5)
+    assert rate_factor(recipe, 0.1) == pytest.approx(1.0)
+    assert rate_factor(recipe, 0.55) == pytest.approx(0.5)
+    assert rate_factor(recipe, 1.0) == pytest.approx(0.0)
+    assert rate_factor(Recipe(schedule="constant", warm_up=0.0), 0.9) == 1.0
 
 
 def test_unlabelled_pixels_have_no_part_in_the_loss():
@@ -120,5 +120,32 @@ def test_unlabelled_pixels_have_no_part_in_the_loss():
     assert not logits.grad[..., 1].any()
 
 
+def test_with_power_one_half_a_gradient_is_divided_by_twice_the_root_of_its_loss():
+    logits = torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1) * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+    logits.requires_grad_(True)
+    label = torch.zeros(2, 1, 1, dtype=torch.uint8)
+    cross_entropy(logits, label, power=0.5).backward()
+    p = torch.sigmoid(torch.tensor([1.0, -1.0]))
+    by_hand = (p - 1) * 0.5 * (-p.log() + 1e-6) ** -0.5 / 2
+    assert torch.allclose(logits.grad[:, 0, 0, 0], by_hand)
+
+
+def test_patches_count_by_their_labelled_pixels_whatever_the_power():
+    label = torch.full((2, 2, 2), 255, dtype=torch.uint8)
+    label[0] = 0
+    label[1, 0, 0] = 0
+    logits = torch.zeros(2, 2, 2, 2)
+    logits[1, 0] = -2.0
+    each = torch.log1p(torch.exp(torch.tensor([0.0, 2.0])))
+    assert cross_entropy(logits, label).item() == pytest.approx(float((4 * each[0] + each[1]) / 5))
+    root = float((4 * each[0] ** 0.5 + each[1] ** 0.5) / 5)
+    assert cross_entropy(logits, label, power=0.5).item() == pytest.approx(root, abs=1e-3)
+
+
 def test_without_any_label_the_loss_is_zero():
-    assert cross_entropy(torch.randn(1, 2, 2, 2), torch.full((1, 2, 2), 255, dtype=torch.uint8)).item() == 0
+    for power in (1.0, 0.5):
+        logits = torch.randn(1, 2, 2, 2, requires_grad=True)
+        loss = cross_entropy(logits, torch.full((1, 2, 2), 255, dtype=torch.uint8), power=power)
+        loss.backward()
+        assert loss.item() == 0
+        assert not logits.grad.any()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from tomoseg.augment import turn
@@ -48,6 +48,58 @@ class PatchSettings(BaseModel):
         default=None,
         description="range of the noise std in 1/65535 of full range; 0 to 0.3 windows without it",
     )
+
+
+@runtime_checkable
+class PatchNoise(Protocol):
+    """What noise a patch gets."""
+
+    def on(
+        self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
+    ) -> Float32[np.ndarray, "channel y x"]:
+        """Return the grey values (channel, y, x) of a patch with noise; `place` is its slice and first pixel."""
+        ...
+
+
+@dataclass(frozen=True)
+class FreshNoise:
+    """Gaussian noise, drawn afresh at every draw of a patch, its std evenly from `low` to `high` grey values."""
+
+    low: float
+    high: float
+
+    def on(
+        self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
+    ) -> Float32[np.ndarray, "channel y x"]:
+        """Return the patch with noise."""
+        return add_gaussian_noise(image, rng.uniform(self.low, self.high), rng=rng)
+
+
+@dataclass(frozen=True)
+class SomeNoisy:
+    """Gaussian noise of one std on some of the slices, none on the others, as in the poster.
+
+    Attributes
+    ----------
+    std
+        In grey values.
+    noisy
+        Places, among the training slices, of those with noise.
+    once
+        Seed of noise that a place keeps for good; None draws it afresh.
+    """
+
+    std: float
+    noisy: frozenset[int]
+    once: int | None = None
+
+    def on(
+        self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
+    ) -> Float32[np.ndarray, "channel y x"]:
+        """Return the patch, with noise if its slice has any."""
+        if self.once is not None:
+            rng = np.random.default_rng([self.once, *place])
+        return add_gaussian_noise(image, self.std if place[0] in self.noisy else 0.0, rng=rng)
 
 
 @dataclass(frozen=True)
@@ -131,8 +183,8 @@ class PatchSource:
         How.
     window
         What turns grey values into network input.
-    noise_grey
-        Range of the noise std in grey values; each patch draws its own, evenly.
+    noise
+        What a patch gets.
     crops
         Fixed crops as (slice, y, x) of their first pixels; None for fresh patches.
     """
@@ -140,7 +192,7 @@ class PatchSource:
     slices: tuple[TrainingSlice, ...]
     settings: PatchSettings
     window: Window
-    noise_grey: tuple[float, float]
+    noise: PatchNoise
     crops: Int64[np.ndarray, "crop 3"] | None = None
 
     def batch(self, rng: np.random.Generator) -> tuple[Images, Labels]:
@@ -174,9 +226,8 @@ class PatchSource:
         image = np.stack([item.scan.read_grey(z)[grid] for z in item.channels])
         label = item.label[grid].copy()
         label[~(_inside(y, size, item.label.shape[0])[:, None] & _inside(x, size, item.label.shape[1]))] = UNLABELLED
-        if self.settings.turn:
-            image, label = turn(image, label, rng=rng)
-        return add_gaussian_noise(image, rng.uniform(*self.noise_grey), rng=rng), label
+        noisy = self.noise.on(image, (which, y, x), rng)
+        return turn(noisy, label, rng=rng) if self.settings.turn else (noisy, label)
 
 
 def _inside(start: int, length: int, size: int) -> np.ndarray:
@@ -222,7 +273,7 @@ def patch_source(
     settings: PatchSettings,
     *,
     window: Window,
-    noise_grey: tuple[float, float],
+    noise: PatchNoise,
     rng: np.random.Generator,
 ) -> PatchSource:
     """Return the source of patches that `settings` ask for.
@@ -236,4 +287,4 @@ def patch_source(
         raise SplitError("no labelled pixel is left for training; label more, or look at --roi and --mask")
     crops = {"fresh": 0, "small": 1, "large": CROPS_LARGE}[settings.draw]
     fixed = fixed_crops(slices, size=settings.size, crops=crops, rng=rng) if crops else None
-    return PatchSource(slices, settings, window, noise_grey, fixed)
+    return PatchSource(slices, settings, window, noise, fixed)

@@ -24,13 +24,19 @@ class Recipe(BaseModel):
     )
     context: int | None = Field(default=None, description="context slices; None: 2 where slices are neighbours, else 0")
     patches: PatchSettings = PatchSettings()
-    optimiser: Literal["adamw", "adam"] = "adamw"
-    learning_rate: float = Field(default=2e-3, gt=0, description="largest learning rate")
+    optimiser: Literal["muon", "adamw", "adam"] = Field(
+        default="muon", description="muon: for the convolutions' kernels, with AdamW for the rest"
+    )
+    learning_rate: float = Field(default=2e-3, gt=0, description="largest learning rate of AdamW and Adam")
+    kernel_rate: float = Field(default=0.03, gt=0, description="largest learning rate of Muon")
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="after the warm-up; cosine ends at 0")
     settle: float = Field(
         default=0.4, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
+    )
+    loss_power: float = Field(
+        default=0.5, gt=0, le=1, description="exponent of each patch's loss; below 1, noisy patches drown no clean ones"
     )
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
@@ -51,6 +57,7 @@ POSTER = Recipe(
     warm_up=0.0,
     schedule="constant",
     settle=1.0,
+    loss_power=1.0,
     average=0.0,
 )
 

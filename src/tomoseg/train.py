@@ -19,6 +19,7 @@ from tomoseg.checks import Check
 from tomoseg.losses import cross_entropy
 from tomoseg.metrics import accuracy, confusion, mean_iou
 from tomoseg.model_file import weights_of
+from tomoseg.muon import Muon
 from tomoseg.patches import BatchSource
 from tomoseg.recipe import Recipe
 from tomoseg.unet import UNet, UNetConfig
@@ -30,10 +31,14 @@ _AVERAGING_STARTS = 10
 
 @dataclass(frozen=True)
 class Budget:
-    """When training ends: after `steps`, or after `seconds` by the caller's clock; exactly one is given."""
+    """When training ends: after `steps`, or after `seconds` by the caller's clock; exactly one is given.
+
+    `validations` are spread evenly over it.
+    """
 
     steps: int | None = None
     seconds: float | None = None
+    validations: int = VALIDATIONS
 
     def share(self, step: int, elapsed: float) -> float:
         """Return how much of the budget is used, 0 to 1.
@@ -104,23 +109,23 @@ class Training:
     validations: list[dict[str, float]] = field(default_factory=list)
 
 
-def learning_rate(recipe: Recipe, share: float) -> float:
-    """Return the learning rate after `share` of the budget: a linear warm-up, then constant or cosine to zero.
+def rate_factor(recipe: Recipe, share: float) -> float:
+    """Return the learning rate as a share of its largest after `share` of the budget: warm-up, then constant or cosine.
 
     I. Loshchilov, F. Hutter, SGDR, ICLR 2017, DOI 10.48550/arXiv.1608.03983.
 
     Examples
     --------
-    >>> recipe = Recipe(learning_rate=1.0, warm_up=0.5)
-    >>> [round(learning_rate(recipe, share), 2) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    >>> recipe = Recipe(warm_up=0.5)
+    >>> [round(rate_factor(recipe, share), 2) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
     [0.02, 0.5, 1.0, 0.5, 0.0]
     """
     if share < recipe.warm_up:
-        return recipe.learning_rate * max(share / recipe.warm_up, 0.02)
+        return max(share / recipe.warm_up, 0.02)
     if recipe.schedule == "constant":
-        return recipe.learning_rate
+        return 1.0
     done = (share - recipe.warm_up) / (1 - recipe.warm_up)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 Precision = Literal["bf16-mixed", "16-mixed", "32-true"]
@@ -159,10 +164,16 @@ def start(config: UNetConfig, recipe: Recipe, *, seed: int) -> Training:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = UNet(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-    optimiser = kind(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     averaged = deepcopy(network).eval() if recipe.average else network
-    return Training(network, averaged, optimiser)
+    return Training(network, averaged, _optimiser(network, recipe))
+
+
+def _optimiser(network: UNet, recipe: Recipe) -> torch.optim.Optimizer:
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimiser == "muon":
+        return Muon(network, lr=rate, kernel_lr=recipe.kernel_rate, weight_decay=decay)
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    return kind([{"params": list(network.parameters()), "lr": rate, "peak_lr": rate}], weight_decay=decay)
 
 
 def train(
@@ -190,7 +201,7 @@ def train(
     source
         Draws the patches.
     checks
-        Validation data, run eight times in all; the best weights are kept in `training`.
+        Validation data, run as often as the budget says; the best weights are kept in `training`.
     fabric
         Device and precision.
     budget
@@ -205,24 +216,24 @@ def train(
     reserve = 0.0  # seconds that one more step and the last validation will take
     while (share := budget.share(training.step, clock() + reserve)) < 1.0:
         began = clock()
-        _set_rate(optimiser, learning_rate(recipe, share))
+        _set_rate(optimiser, rate_factor(recipe, share))
         _set_mode(training.network, settled=share >= recipe.settle)
         with _torch_randomness([seed, training.step], fabric.device):
-            loss = _step(network, optimiser, source, fabric, np.random.default_rng([seed, training.step]))
+            loss = _step(network, optimiser, recipe, source, fabric, np.random.default_rng([seed, training.step]))
         training.step += 1
         _average(training, recipe.average)
         _note_loss(training, loss, share, clock())
         step_seconds, began = clock() - began, clock()
         scores = None
-        if _due(budget.share(training.step, clock() + reserve), len(training.validations)):
+        if _due(budget, training, clock() + reserve):
             scores = _validate(training, checks, fabric, seconds=clock())
             reserve = clock() - began
         reserve = max(reserve, step_seconds)
         yield _record(training, source, loss, budget, clock(), scores)
 
 
-def _due(share: float, done: int) -> bool:
-    return share * VALIDATIONS >= done + 1
+def _due(budget: Budget, training: Training, now: float) -> bool:
+    return budget.share(training.step, now) * budget.validations >= len(training.validations) + 1
 
 
 def _record(
@@ -259,9 +270,9 @@ def _set_mode(network: UNet, *, settled: bool) -> None:
             module.eval()
 
 
-def _set_rate(optimiser: Any, rate: float) -> None:
+def _set_rate(optimiser: Any, factor: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = factor * group["peak_lr"]
 
 
 @contextmanager
@@ -272,15 +283,17 @@ def _torch_randomness(seed: Sequence[int], device: torch.device) -> Iterator[Non
         yield
 
 
-def _step(network: Any, optimiser: Any, source: BatchSource, fabric: Fabric, rng: np.random.Generator) -> float:
+def _step(
+    network: Any, optimiser: Any, recipe: Recipe, source: BatchSource, fabric: Fabric, rng: np.random.Generator
+) -> float:
     images, labels = source.batch(rng)
     image = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     image, label = fabric.to_device(image), fabric.to_device(torch.from_numpy(labels))
     optimiser.zero_grad(set_to_none=True)
-    loss = cross_entropy(network(image), label)
-    fabric.backward(loss)
+    logits = network(image)
+    fabric.backward(cross_entropy(logits, label, power=recipe.loss_power))
     optimiser.step()
-    return float(loss.detach())
+    return float(cross_entropy(logits.detach(), label))
 
 
 @torch.no_grad()

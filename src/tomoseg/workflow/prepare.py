@@ -13,7 +13,7 @@ from tomoseg.errors import LabelError, PairingError, SettingError
 from tomoseg.intervals import mean_chord_length
 from tomoseg.labels import UNLABELLED, class_shares
 from tomoseg.model_file import MOST_SAMPLES, SAMPLE_EDGE, Samples, ScanRecord, SliceRecord
-from tomoseg.patches import PatchSource, TrainingSlice, patch_source, rare_classes, training_slices
+from tomoseg.patches import FreshNoise, PatchSource, TrainingSlice, patch_source, rare_classes, training_slices
 from tomoseg.provenance import content_hash
 from tomoseg.recipe import Recipe
 from tomoseg.slices import Scan
@@ -119,7 +119,7 @@ def prepare(
     low, high = _noise_range(noise_std or recipe.patches.noise_std, window, dtype)
     drawn = _training_slices(scans, splits, network, n_classes, console)
     source = patch_source(
-        drawn, recipe.patches, window=window, noise_grey=(low, high), rng=np.random.default_rng([seed, 1])
+        drawn, recipe.patches, window=window, noise=FreshNoise(low, high), rng=np.random.default_rng([seed, 1])
     )
     checks = tuple(
         check

@@ -16,7 +16,6 @@ from pydantic import Field
 
 from tomoseg.errors import SettingError
 from tomoseg.labels import parse_classes, parse_value
-from tomoseg.provenance import record
 from tomoseg.workflow.common import Reading, Target, limit_threads
 from tomoseg.workflow.console import Bar, Console
 from tomoseg.workflow.reading import open_scans
@@ -248,6 +247,7 @@ def _checkpoint(settings: TrainSettings) -> Path:
 
 def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console: Console) -> tuple[Model, bool]:
     from tomoseg import checkpoint, train
+    from tomoseg.workflow.trained import as_model
 
     mark = _fingerprint(prepared, recipe, settings)
     fabric = train.make_fabric()
@@ -267,7 +267,18 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
     if not finished:
         checkpoint.save_checkpoint(_checkpoint(settings), training, fingerprint=mark, seconds=clock())
         console.warn(f"stopped after {training.step} steps; the model holds the best so far. Go on with --resume")
-    return _model(prepared, recipe, settings, training, seconds=clock(), matrix_rate=rate), finished
+    model = as_model(
+        prepared,
+        recipe,
+        training,
+        verb="train",
+        seed=settings.seed,
+        settings=settings.model_dump(mode="json", exclude={"images", "labels", "out", "scans"}),
+        timing={"seconds": round(clock(), 2), "matrix_product_gflops": round(rate, 1)},
+        leaky=settings.split == "random",
+        samples=settings.samples,
+    )
+    return model, finished
 
 
 def _budget(settings: TrainSettings) -> Budget:
@@ -330,58 +341,3 @@ def _show(bar: Bar, step: Step, training: Training) -> None:
     rate = step.patches / step.seconds if step.seconds else 0.0
     loss = training.curve[-1]["loss"]
     bar.update(step.share, f"loss {loss:.3f}{validated}, {rate:.0f} patches/s")
-
-
-def _model(
-    prepared: Prepared,
-    recipe: Recipe,
-    settings: TrainSettings,
-    training: Training,
-    *,
-    seconds: float,
-    matrix_rate: float,
-) -> Model:
-    from tomoseg.model_file import Model, ModelRecord, weights_of
-    from tomoseg.workflow.prepare import cut_samples
-
-    megapixels = training.step * recipe.patches.batch * recipe.patches.size**2 / 1e6
-    first = prepared.scans[0]
-    made = ModelRecord(
-        network=prepared.network,
-        recipe=recipe.model_dump(mode="json"),
-        window=prepared.window,
-        grey_type=str(first.volume.dtype),
-        classes=first.classes,
-        unlabelled=first.unlabelled,
-        scans=prepared.scan_records,
-        slices=prepared.slice_records,
-        gap=prepared.gap,
-        leaky=settings.split == "random",
-        curve=tuple(training.curve),
-        validations=tuple(training.validations),
-        provenance=record(
-            "train",
-            seed=settings.seed,
-            inputs={f"{prepared.scan_records[r.scan].name}/{r.name}": r.content for r in prepared.slice_records},
-            settings=settings.model_dump(mode="json", exclude={"images", "labels", "out", "scans"}),
-            timing={
-                "seconds": round(seconds, 2),
-                "steps": training.step,
-                "megapixels_seen": megapixels,
-                "matrix_product_gflops": round(matrix_rate, 1),
-                "passes": _passes(prepared, megapixels),
-            },
-        ),
-    )
-    weights = training.best or weights_of(training.averaged.state_dict())
-    kept = cut_samples(prepared.source, rng=np.random.default_rng([settings.seed, 2])) if settings.samples else None
-    return Model(made, weights, kept)
-
-
-def _passes(prepared: Prepared, megapixels: float) -> float:
-    """Return how often the labelled training pixels (fixed crops: the crops) were seen on average."""
-    source = prepared.source
-    if source.crops is not None:
-        return round(megapixels * 1e6 / (len(source.crops) * source.settings.size**2), 2)
-    labelled = sum(int((item.label != 255).sum()) for item in source.slices)
-    return round(megapixels * 1e6 / labelled, 2)
