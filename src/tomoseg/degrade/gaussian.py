@@ -1,4 +1,4 @@
-"""Noise as a pure function of a physical level."""
+"""White Gaussian noise, and the unit of its std."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from tomoseg.errors import SettingError
+from tomoseg.degrade.level import check_level
 from tomoseg.window import Window
 
 FULL_SCALE = 65535.0
@@ -82,8 +82,7 @@ def add_gaussian_noise(
     >>> round(float(noisy.mean())), round(float(noisy.std()))
     (100, 20)
     """
-    if not 0 <= std_grey < np.inf:
-        raise SettingError(f"a noise std of {std_grey:g} grey values is not possible; it is 0 or more")
+    check_level(std_grey, "a noise std of {:g} grey values")
     noisy = grey.astype(np.float32)
     if std_grey > 0:
         noisy += rng.standard_normal(grey.shape, dtype=np.float32) * np.float32(std_grey)
