@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO ?= demo
 
-.PHONY: help install checks demo test lint types contract tests format studies clean
+.PHONY: help install checks demo test lint types contract tests format nightly studies clean
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ tests: checks
 format: checks  ## rewrite the files in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+nightly: install ## the short noise study on a phantom, five minutes; in results/nightly
+	rm -rf results/nightly
+	$(BIN)/tomoseg phantom -o results/nightly/phantom
+	$(BIN)/tomoseg study noise results/nightly/phantom/images results/nightly/phantom/labels -o results/nightly/study \
+	  --quick --classes pore=0 YSZ=128 Ni=255
 
 studies: install ## the experiments of docs/experiments.md, one after the other (hours); results in results/
 	for study in benchmarks/study_*.py; do $(BIN)/python $$study --out results || exit 1; done

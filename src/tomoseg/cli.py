@@ -48,6 +48,11 @@ VERBS = {
         "score a model on labelled slices that it has not seen",
         "tomoseg evaluate model.tomoseg phantom/images phantom/labels -o test --noise-std 5000",
     ),
+    "study": Verb(
+        "StudySettings",
+        "what noise does to a segmentation, and how much of it may be had",
+        "tomoseg study noise phantom/images phantom/labels -o study --quick",
+    ),
     "predict": Verb(
         "PredictSettings", "segment a volume", "tomoseg predict model.tomoseg phantom/images -o segmented --roi 0:8,:,:"
     ),

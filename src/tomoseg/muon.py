@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-Kernel = Float[Tensor, "out *inputs"]
+Kernel = Float[Tensor, "first *others"]
 
 _MOMENTUM = 0.95
 _BETAS = (0.9, 0.999)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -118,6 +119,15 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
+@runtime_checkable
+class SliceReader(Protocol):
+    """Gives the slices of a volume; `SliceCache` is the one that reads files."""
+
+    def read(self, z: int) -> Slice:
+        """Return the slice `z` (y, x); not to be changed."""
+        ...
+
+
 class SliceCache:
     """Whole slices of a volume, read when first asked for and kept up to a number of bytes, least used out first."""
 
@@ -164,7 +174,7 @@ class Scan:
     view: FieldOfView
     region: Region
     source: str
-    cache: SliceCache
+    cache: SliceReader
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:

@@ -1,12 +1,13 @@
 """Pictures and tables for people: one self-contained HTML file, its figures as PNG, JSON and CSV beside it."""
 
-from tomoseg.report.files import check_folder, write_csv, write_json, write_report
-from tomoseg.report.page import Facts, Headline, Note, Picture, Report, Section, Table, render
+from tomoseg.report.files import check_folder, write_csv, write_json, write_report, write_text
+from tomoseg.report.page import Facts, Headline, Note, Part, Picture, Report, Section, Table, render
 
 __all__ = [
     "Facts",
     "Headline",
     "Note",
+    "Part",
     "Picture",
     "Report",
     "Section",
@@ -16,4 +17,5 @@ __all__ = [
     "write_csv",
     "write_json",
     "write_report",
+    "write_text",
 ]

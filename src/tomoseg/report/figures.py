@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCENT, SECOND, WRONG, GREY = "#0072b2", "#d55e00", "#d6006c", "#8a94a1"
+_LINES = ("#8a94a1", "#d55e00", "#0072b2", "#56b4e9", "#009e73", "#e69f00")
 _DPI = 144
 _SMALLEST_ERROR = 1e-6  # so that no error has a place on a logarithmic axis
 _MOST_PANEL_PIXELS = 800
@@ -182,6 +183,38 @@ def slice_scores(numbers: Sequence[int], accuracies: Sequence[float]) -> Picture
     axes.plot(numbers, accuracies, "o", color=ACCENT, markersize=5)
     axes.set(xlabel="slice number", ylabel="accuracy")
     return _finish(figure, "slices", "Accuracy of each test slice.")
+
+
+def noise_curves(
+    levels: Sequence[float], methods: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], *, unit: str
+) -> Picture:
+    """Draw scores against the level of a degradation, one line a method.
+
+    Parameters
+    ----------
+    levels
+        From mild to severe; where one is infinite they are drawn at equal steps.
+    methods
+        Method -> name of a score -> a curve for each seed. Seeds make a band between the lowest and the highest.
+    unit
+        Of the levels.
+    """
+    scores = list(next(iter(methods.values())))
+    even = not np.isfinite(levels).all()
+    places = np.arange(len(levels)) if even else np.asarray(levels)
+    figure, panels = _figure(13, 4.2, 1, len(scores))
+    for axes, score in zip(panels, scores, strict=True):
+        for (method, curves), colour, marker in zip(methods.items(), _LINES, "osD^vP", strict=False):
+            values = np.array(curves[score])
+            axes.plot(places, values.mean(axis=0), marker=marker, color=colour, label=method, markersize=4)
+            axes.fill_between(places, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+        axes.set(xlabel=f"level, {unit}", title=score)
+        if even:
+            axes.set_xticks(places, [f"{level:g}" for level in levels])
+        axes.grid(axis="y", color="#e6eaee")
+    names = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+    figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=len(names), frameon=False)
+    return _finish(figure, "curve", "Scores against the level of what was added to the test.")
 
 
 def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Figure, Any]:

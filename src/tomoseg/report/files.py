@@ -74,6 +74,17 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object
     _write(path, text.getvalue().encode())
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text, in UTF-8.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+    """
+    _write(path, text.encode())
+
+
 def plain(value: Any) -> Any:
     """Return `value` as JSON knows it: numpy's numbers and arrays as Python's, NaN and infinity as None.
 

@@ -1,0 +1,288 @@
+"""The noise study: which trainings it consists of, what the poster found, and what a tolerance allows.
+
+The poster trained a U-Net on slices of which a share had noise, and tested it on noisy slices. A cell is one such
+training. `Cell` says which; all else about the study is arithmetic on what the cells gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from tomoseg.intervals import FEWEST_BLOCKS, REPEATS
+
+Method = Literal["poster", "ours", "ours 2D", "ours clean", "forest"]
+Size = Literal["small", "large"]
+Curve = Float[np.ndarray, " level"]
+Blocks = Int64[np.ndarray, "level block truth predicted"]
+
+PUBLISHED: dict[tuple[Size, str], dict[float | None, float]] = {
+    ("small", "test"): {None: 0.968, 0.0: 0.844, 0.25: 0.863, 0.5: 0.841, 0.75: 0.866, 1.0: 0.869},
+    ("small", "validation"): {None: 0.990, 0.0: 0.987, 0.25: 0.977, 0.5: 0.972, 0.75: 0.970, 1.0: 0.967},
+    ("large", "test"): {None: 0.990, 0.0: 0.545, 0.25: 0.936, 0.5: 0.954, 0.75: 0.957, 1.0: 0.960},
+    ("large", "validation"): {None: 0.991, 0.0: 0.990, 0.25: 0.982, 0.5: 0.981, 0.75: 0.977, 1.0: 0.977},
+}
+"""The poster's pixel accuracies: size and what was scored -> share of noisy training slices (None: no noise) -> value.
+
+C. Desvig-Forss, L. Petersen, U. Woulhøj Jakobsen, Automating the segmentation of X-ray images with deep neural
+networks, poster, Technical University of Denmark.
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the study.
+
+    Attributes
+    ----------
+    method
+        "poster": its recipe; "ours": the recipe `fast`, in 2.5D where there are neighbours, in 2D, or trained without
+        noise; "forest": the random forest, trained at the noise it is tested at.
+    size
+        "small": one fixed crop of each image; "large": nine.
+    share
+        Share of the training and validation images with noise; None: no noise in the test either, the baseline.
+        Only the poster's recipe has one.
+    seed
+        Of weights, crops and noise.
+    split
+        "blocks" of z with a gap, or "random" by slice, which leaks.
+    to_the_end
+        Trained until validation stops improving, whatever the budget.
+    noise_std
+        Of the training's noise (ours: the top of its range), or the level at which a forest is trained and tested;
+        None: the study's.
+    """
+
+    method: Method
+    size: Size
+    share: float | None = None
+    seed: int = 0
+    split: Literal["blocks", "random"] = "blocks"
+    to_the_end: bool = False
+    noise_std: float | None = None
+
+    @property
+    def key(self) -> str:
+        """A name for files, the same for the same cell.
+
+        Examples
+        --------
+        >>> Cell("poster", "large", 0.5).key, Cell("ours 2D", "small", seed=3, split="random").key
+        ('poster-large-050-s0', 'ours_2D-small-s3-random')
+        """
+        parts = [self.method.replace(" ", "_"), self.size]
+        if self.method == "poster":
+            parts.append("baseline" if self.share is None else _per_cent(self.share))
+        parts.append(f"s{self.seed}")
+        if self.noise_std is not None:
+            parts.append(f"at{self.noise_std:g}")
+        parts += ["random"] * (self.split == "random") + ["end"] * self.to_the_end
+        return "-".join(parts)
+
+    @property
+    def title(self) -> str:
+        """What it is, in words, without its seed."""
+        of = ", no noise" if self.share is None else f", {100 * self.share:g} % noisy"
+        words = f"{self.method}, {self.size}{of if self.method == 'poster' else ''}"
+        words += f", std {self.noise_std:g}" if self.noise_std is not None else ""
+        return (
+            words + (", random split" if self.split == "random" else "") + (", to the end" if self.to_the_end else "")
+        )
+
+
+def _per_cent(share: float) -> str:
+    found = f"{100 * share:g}"
+    return found.zfill(3) if found.isdigit() else found
+
+
+def study_cells(
+    *,
+    sizes: Sequence[Size],
+    shares: Sequence[float],
+    seeds: Sequence[int],
+    methods: Sequence[Method],
+    levels: Sequence[float],
+    neighbours: bool,
+    per_level: bool,
+    to_the_end: Sequence[float | None],
+) -> list[Cell]:
+    """Return the cells of a study, the poster's baseline first.
+
+    Parameters
+    ----------
+    sizes, shares, seeds
+        Of the poster's table; the baseline is always there.
+    methods
+        Ours, and the forest, beside the poster's.
+    levels
+        Noise levels of the curve: a forest for each, and with `per_level` every network too.
+    neighbours
+        Whether slices are neighbours: then 2.5D stands beside 2D, and a random split beside blocks.
+    per_level
+        Train the 50 % cell and ours at each level.
+    to_the_end
+        Shares (None: the baseline) of the large poster cells that are also trained to the end, with the first seed.
+    """
+    cells = []
+    for seed in seeds:
+        for size in sizes:
+            cells += [Cell("poster", size, share, seed) for share in (None, *shares)]
+            for method in methods:
+                if method == "forest":
+                    cells += [Cell(method, size, seed=seed, noise_std=level) for level in levels]
+                elif method != "ours 2D" or neighbours:
+                    cells.append(Cell(method, size, seed=seed))
+        if neighbours:
+            cells.append(Cell("poster", sizes[-1], None, seed, split="random"))
+        if per_level:
+            cells += [Cell("poster", sizes[-1], 0.5, seed, noise_std=level) for level in levels]
+            cells += [Cell("ours", sizes[-1], seed=seed, noise_std=level) for level in levels]
+    cells += [Cell("poster", sizes[-1], share, seeds[0], to_the_end=True) for share in to_the_end]
+    return list(dict.fromkeys(cells))
+
+
+def noisy_places(n: int, share: float, *, rng: np.random.Generator) -> frozenset[int]:
+    """Draw which of `n` images have noise: the share, rounded.
+
+    Examples
+    --------
+    >>> len(noisy_places(10, 0.25, rng=np.random.default_rng(0))), noisy_places(3, 1.0, rng=np.random.default_rng(0))
+    (2, frozenset({0, 1, 2}))
+    """
+    return frozenset(int(i) for i in rng.permutation(n)[: round(share * n)])
+
+
+def tolerated(levels: Sequence[float], values: Sequence[float], tolerance: float, *, at_least: bool) -> float | None:
+    """Return the largest level up to which a curve is within a tolerance, by linear interpolation.
+
+    Parameters
+    ----------
+    levels
+        Rising.
+    values
+        Of the curve at these levels.
+    tolerance
+        Bound.
+    at_least
+        Whether values are to be at least the tolerance (an accuracy), else at most (an error).
+
+    Returns
+    -------
+    level
+        Of the first crossing; None if the curve is outside at its first level, infinite if it never leaves.
+
+    Examples
+    --------
+    >>> tolerated([0, 100, 200], [0.99, 0.97, 0.95], 0.96, at_least=True)
+    150.0
+    >>> tolerated([0, 100], [0.001, 0.002], 0.005, at_least=False)
+    inf
+    """
+    margins = [value - tolerance if at_least else tolerance - value for value in values]
+    if not margins[0] >= 0:
+        return None
+    for i, margin in enumerate(margins[1:], start=1):
+        if not margin >= 0:
+            share = margins[i - 1] / (margins[i - 1] - margin)
+            return float(levels[i - 1] + share * (levels[i] - levels[i - 1]))
+    return float("inf")
+
+
+def tolerated_interval(
+    levels: Sequence[float],
+    blocks: Blocks,
+    tolerance: float,
+    *,
+    statistic: Callable[[Int64[np.ndarray, "truth predicted"]], float],
+    at_least: bool,
+    rng: np.random.Generator,
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of `tolerated` over independent blocks of the test; None below five blocks.
+
+    Blocks are drawn with replacement, the same at all levels (B. Efron, 1979, DOI 10.1214/aos/1176344552). A curve
+    outside at its first level counts as 0, one that never leaves as infinite.
+
+    Parameters
+    ----------
+    levels
+        Rising.
+    blocks
+        Confusion matrices (level, block, truth, predicted), int64.
+    tolerance, at_least
+        As for `tolerated`.
+    statistic
+        Of a confusion matrix.
+    rng
+        Draws the blocks.
+    """
+    counted = blocks[:, blocks.sum(axis=(0, 2, 3)) > 0]
+    n = counted.shape[1]
+    if n < FEWEST_BLOCKS:
+        return None
+    draws = rng.multinomial(n, np.full(n, 1 / n), size=REPEATS)
+    summed = np.einsum("rb,lbtp->rltp", draws, counted)
+    found = []
+    for curve in summed:
+        level = tolerated(levels, [statistic(counts) for counts in curve], tolerance, at_least=at_least)
+        found.append(0.0 if level is None else level)
+    low, high = np.quantile(found, (0.025, 0.975), method="inverted_cdf")
+    return float(low), float(high)
+
+
+def exposure_fraction(scan_std: float, added_std: float) -> float:
+    """Return the share of the scan's exposure at which its noise would have grown by `added_std`.
+
+    Variances add, and the variance of counted photons falls as one over their number:
+    s0^2 / (s0^2 + s_added^2), with s0 the scan's own noise.
+
+    Parameters
+    ----------
+    scan_std, added_std
+        In the same unit, 0 or more.
+
+    Examples
+    --------
+    >>> round(1 / exposure_fraction(740, 5000))
+    47
+    """
+    return float(scan_std**2 / (scan_std**2 + added_std**2))
+
+
+def fraction_errors(counts: Int64[np.ndarray, "truth predicted"]) -> Float[np.ndarray, " class"]:
+    """Return the error of each phase fraction in points: 100 x (share predicted - share labelled).
+
+    Examples
+    --------
+    >>> fraction_errors(np.array([[8, 2], [0, 10]])).tolist()
+    [-10.0, 10.0]
+    """
+    total = max(1, int(counts.sum()))
+    return np.asarray(100.0 * (counts.sum(axis=0) - counts.sum(axis=1)) / total)
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean over seeds and their standard deviation; None for a single one.
+
+    Examples
+    --------
+    >>> mean_and_spread([1.0, 3.0]), mean_and_spread([2.0])
+    ((2.0, 1.4142135623730951), (2.0, None))
+    """
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def published(size: Size, what: str, share: float | None) -> float | None:
+    """Return the poster's accuracy, if it has that column.
+
+    Examples
+    --------
+    >>> published("large", "test", 0.0), published("large", "test", 0.1)
+    (0.545, None)
+    """
+    column: Mapping[float | None, float] = PUBLISHED.get((size, what), {})
+    return column.get(share)

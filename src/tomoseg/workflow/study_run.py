@@ -1,0 +1,121 @@
+"""Run the cells of a study: one study in a folder at a time, cells one after the other or on several processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from tomoseg.errors import InputError, OutputError, SettingError
+from tomoseg.study import Cell
+from tomoseg.workflow.console import Console
+from tomoseg.workflow.study import StudySettings
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keep a second study out of the folder while this one runs; the lock goes with the process, however it ends.
+
+    Raises
+    ------
+    OutputError
+        If one runs already, or the folder cannot be written.
+    """
+    import fcntl
+
+    new = not folder.exists()
+    try:
+        (folder / "cells").mkdir(parents=True, exist_ok=True)
+        lock = (folder / "cells" / ".lock").open("w")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"{folder}: another study is running in it; wait, or choose another folder") from error
+        try:
+            yield
+        except InputError:
+            if new and not any(path.suffix for path in (folder / "cells").iterdir() if path.name != "study.json"):
+                shutil.rmtree(folder)  # made a moment ago, and nothing came of it
+            raise
+
+
+def threads_of(settings: StudySettings) -> int | None:
+    """Return the processor threads of a cell: as asked, else its share of the cores; on a cluster, the worker's own."""
+    if settings.threads is not None or settings.scheduler is not None:
+        return settings.threads
+    return None if settings.workers == 1 else max(1, (os.cpu_count() or 1) // settings.workers)
+
+
+def run_all(missing: Sequence[Cell], settings: StudySettings, console: Console) -> dict[str, str]:
+    """Run cells, several at a time if asked; return why those that failed did."""
+    if not missing:
+        return {}
+    failed: dict[str, str] = {}
+    with _executor(settings) as finished, console.progress("cells", len(missing)) as bar:
+        began = time.monotonic()
+        for done, (key, why) in enumerate(finished(missing), start=1):
+            if why:
+                failed[key] = why
+            bar.update(done, f"{key} done after {time.monotonic() - began:.0f} s")
+    return failed
+
+
+Finished = Callable[[Sequence[Cell]], Iterator[tuple[str, str | None]]]
+
+
+@contextmanager
+def _executor(settings: StudySettings) -> Iterator[Finished]:
+    """Give what runs cells and yields each one's key, and why it failed if it did, as they end."""
+    if settings.workers == 1 and settings.scheduler is None:
+        yield lambda cells: (try_cell(cell, settings, threads_of(settings)) for cell in cells)
+        return
+    try:
+        from distributed import Client, LocalCluster, as_completed
+    except ImportError as error:
+        raise SettingError('--workers and --scheduler need dask: pip install "tomoseg[cluster]"') from error
+    with _cluster(settings, LocalCluster) as address, Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+
+        def finished(cells: Sequence[Cell]) -> Iterator[tuple[str, str | None]]:
+            # names of their own: other studies may be on the same scheduler
+            jobs = {
+                client.submit(try_cell, cell, settings, threads_of(settings), key=f"{cell.key}-{uuid4().hex}"): cell
+                for cell in cells
+            }
+            for job in as_completed(jobs, loop=client.loop):  # type: ignore[no-untyped-call]
+                yield job.result() if job.status == "finished" else (jobs[job].key, f"its worker: {job.exception()}")
+
+        yield finished
+
+
+@contextmanager
+def _cluster(settings: StudySettings, local: Any) -> Iterator[str]:
+    """Give a scheduler's address: the user's, or one of worker processes on this machine's loopback, no dashboard."""
+    if settings.scheduler is not None:
+        yield settings.scheduler
+        return
+    with local(
+        n_workers=settings.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=40
+    ) as cluster:
+        yield str(cluster.scheduler_address)
+
+
+def try_cell(cell: Cell, settings: StudySettings, threads: int | None) -> tuple[str, str | None]:
+    """Run a cell; return its key, and in one line why it failed if it did, the traceback kept beside the cells."""
+    from tomoseg.workflow.study_cell import run_cell
+
+    try:
+        run_cell(cell, settings, threads)
+    except Exception as error:  # reported, kept apart: the other cells go on
+        (settings.out / "cells" / f"{cell.key}.failed.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        return cell.key, f"{type(error).__name__}: {error}"
+    Path(settings.out / "cells" / f"{cell.key}.failed.txt").unlink(missing_ok=True)
+    return cell.key, None

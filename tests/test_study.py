@@ -1,0 +1,284 @@
+"""The noise study: its arithmetic by hand, and the verb on a small phantom."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tomoseg.cli import run
+from tomoseg.degrade import add_correlated_noise, gaussian_autocorrelation, measure_noise
+from tomoseg.metrics import accuracy
+from tomoseg.study import Cell, noisy_places, study_cells, tolerated, tolerated_interval
+from tomoseg.workflow.console import Console
+from tomoseg.workflow.study import StudySettings, _quick
+from tomoseg.workflow.study_cell import open_study, prepare_cell
+from tomoseg.workflow.study_run import only_one
+
+TINY = (
+    *("--steps", 3, "--width", 2, "--patch", 32, "--batch", 2, "--gap", 4, "--threads", 1, "--test-slices", 2),
+    *("--levels", 0, 5000, "--shares", 0.5, "--sizes", "large", "--no-forest", "--noise-like", "white", "--quiet"),
+)
+CELLS = {"poster-large-baseline-s0", "poster-large-050-s0", "ours-large-s0", "ours_2D-large-s0", "ours_clean-large-s0",
+         "poster-large-baseline-s0-random"}  # fmt: skip
+
+
+def cells(**changes):
+    given = {
+        "sizes": ["small", "large"], "shares": [0.0, 0.5], "seeds": [0], "methods": ["ours", "ours 2D", "forest"],
+        "levels": [0.0, 5000.0], "neighbours": True, "per_level": False, "to_the_end": [],
+    }  # fmt: skip
+    return study_cells(**{**given, **changes})
+
+
+def test_a_study_has_the_posters_cells_ours_and_a_forest_for_each_level():
+    # a size: baseline, two shares, ours, ours 2D, two forests; one random split of the large baseline
+    assert len(cells()) == 2 * 7 + 1
+    assert len(cells(seeds=[0, 1])) == 2 * (2 * 7 + 1)
+    assert (
+        len({cell.key for cell in cells(seeds=[0, 1], per_level=True, to_the_end=[None, 0.5])})
+        == 2 * 15 + 2 * 2 * 2 + 2
+    )
+
+
+def test_without_neighbours_there_is_no_second_network_of_ours_and_no_random_split():
+    found = cells(neighbours=False)
+    assert not any(cell.method == "ours 2D" or cell.split == "random" for cell in found)
+
+
+def test_every_cell_of_a_study_has_a_name_of_its_own():
+    found = [
+        Cell("poster", "large", share, seed, split, end, std)
+        for share in (None, 0.0, 0.25)
+        for seed in (0, 1)
+        for split in ("blocks", "random")
+        for end in (False, True)
+        for std in (None, 0.0, 1250.0)
+    ]
+    assert len({cell.key for cell in found}) == len(found)
+
+
+@given(n=st.integers(1, 60), share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_the_share_of_noisy_images_is_as_asked(n, share, seed):
+    found = noisy_places(n, share, rng=np.random.default_rng(seed))
+    assert abs(len(found) - share * n) <= 0.5
+    assert found <= set(range(n))
+
+
+@given(level=st.floats(0, 300))
+def test_on_a_straight_line_the_tolerated_level_is_where_it_crosses(level):
+    levels = [0.0, 100.0, 200.0, 300.0]
+    values = [1 - at / 1000 for at in levels]
+    found = tolerated(levels, values, 1 - level / 1000, at_least=True)
+    # rounding can put the last crossing beyond the curve
+    assert found == pytest.approx(level, abs=1e-6) or (level > 299.99 and found == np.inf)
+
+
+def test_a_curve_outside_at_once_tolerates_nothing_and_one_inside_tolerates_all():
+    assert tolerated([0, 1], [0.9, 0.8], 0.95, at_least=True) is None
+    assert tolerated([0, 1], [0.01, 0.02], 0.05, at_least=False) == np.inf
+
+
+def test_a_curve_that_comes_back_counts_until_it_first_leaves():
+    assert tolerated([0, 10, 20], [1.0, 0.8, 1.0], 0.9, at_least=True) == pytest.approx(5)
+
+
+def test_the_interval_of_the_tolerated_level_holds_it_and_needs_five_blocks():
+    rng = np.random.default_rng(0)
+    wrong = rng.binomial(1000, [[0.01] * 30, [0.03] * 30, [0.05] * 30])
+    blocks = np.array([[[[1000 - n, n], [0, 1000]] for n in row] for row in wrong])
+    ends = tolerated_interval([0, 1, 2], blocks, 0.98, statistic=accuracy, at_least=True, rng=rng)
+    level = tolerated([0, 1, 2], [accuracy(b.sum(axis=0)) for b in blocks], 0.98, at_least=True)
+    assert ends[0] < level < ends[1]
+    assert ends[1] - ends[0] < 0.6
+    assert tolerated_interval([0, 1, 2], blocks[:, :4], 0.98, statistic=accuracy, at_least=True, rng=rng) is None
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "phantom"
+    assert run(["phantom", "-o", str(folder), "--shape", "40", "64", "64", "--quiet"]) == 0
+    return str(folder / "images"), str(folder / "labels")
+
+
+def words(scan, out, *more):
+    return [str(word) for word in ("study", "noise", *scan, "-o", out, *TINY, *more)]
+
+
+@pytest.fixture(scope="module")
+def done(scan, tmp_path_factory):
+    out = tmp_path_factory.mktemp("done") / "study"
+    assert run(words(scan, out)) == 0
+    return out
+
+
+def table(out):
+    with (out / "table.csv").open() as file:
+        return list(csv.reader(file))
+
+
+def test_a_study_leaves_table_curve_pictures_and_all_cells(done):
+    found = json.loads((done / "study.json").read_text())
+    assert {cell["key"] for cell in found["cells"]} == CELLS
+    assert found["missing"] == []
+    assert [point["level"] for point in found["cells"][0]["curve"]] == [0.0, 5000.0]
+    assert (done / "figures/curve.png").exists()
+    assert (done / "report.html").read_text().count("<figure>") == 1 + 2 * 2  # the curve; two methods, two levels
+
+
+def test_the_table_has_the_posters_layout_with_its_own_figures_under_ours(done):
+    rows = table(done)
+    assert rows[0] == ["", "Baseline", "50 %", "ours", "ours 2D", "ours clean"]
+    assert [row[0] for row in rows[1:]] == ["Testing (large)", "the poster's own", "Validation (large)",
+                                            "the poster's own"]  # fmt: skip
+    assert rows[2][1:3] == ["0.990", "0.954"]
+    found = {cell["key"]: cell for cell in json.loads((done / "study.json").read_text())["cells"]}
+    noisy = found["poster-large-050-s0"]["curve"][1]["accuracy"]
+    assert rows[1][2] == f"{noisy:.4f}"
+    assert rows[1][1] == f"{found['poster-large-baseline-s0']['curve'][0]['accuracy']:.4f}"
+
+
+def test_a_study_killed_in_the_middle_goes_on_with_the_missing_cells_to_the_same_table(scan, done, tmp_path):
+    out = tmp_path / "study"
+    command = [sys.executable, "-m", "tomoseg", *words(scan, out)]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        until = time.monotonic() + 240
+        while len(list(out.glob("cells/*-s0*.json"))) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("cells/*-s0*.json")}
+    assert 2 <= len(kept) < len(CELLS)
+    assert run(words(scan, out)) == 0
+    assert table(out) == table(done)
+    assert all(path.stat().st_mtime_ns == at for path, at in kept.items())
+
+
+def test_two_worker_processes_give_the_same_table(scan, done, tmp_path):
+    out = tmp_path / "study"
+    assert run(words(scan, out, "--workers", 2)) == 0
+    assert table(out) == table(done)
+
+
+def test_a_folder_with_another_study_is_refused_and_left_as_it_is(scan, done, capsys):
+    before = sorted(path.name for path in done.rglob("*"))
+    assert run(words(scan, done, "--batch", 4)) == 2
+    assert "another study (other batch)" in capsys.readouterr().err
+    assert sorted(path.name for path in done.rglob("*")) == before
+
+
+def test_a_cell_that_fails_is_named_and_stops_no_other(scan, tmp_path, capsys, monkeypatch):
+    from tomoseg.workflow import study_cell
+
+    whole = study_cell.run_cell
+
+    def run_cell(cell, settings, threads):
+        if cell.method == "ours 2D":
+            raise RuntimeError("out of luck")
+        return whole(cell, settings, threads)
+
+    monkeypatch.setattr(study_cell, "run_cell", run_cell)
+    out = tmp_path / "study"
+    assert run(words(scan, out)) == 0
+    assert "ours_2D-large-s0 failed" in capsys.readouterr().err
+    assert "out of luck" in (out / "cells/ours_2D-large-s0.failed.txt").read_text()
+    assert json.loads((out / "study.json").read_text())["missing"] == ["ours_2D-large-s0"]
+
+
+def test_photons_which_have_an_infinite_identity_are_studied_to_the_end(scan, tmp_path):
+    out = tmp_path / "study"
+    assert run(words(scan, out, "--kind", "poisson", "--levels", 1000)) == 0
+    assert json.loads((out / "study.json").read_text())["levels"] == [None, 5000, 1000]  # JSON has no infinity
+    assert len(list(csv.reader((out / "curve.csv").open()))) == 1 + 5 * 3
+
+
+def test_the_short_form_is_short_from_the_command_line_too(scan, tmp_path):
+    settings = StudySettings(what="noise", images=scan[0], labels=scan[1], out=tmp_path, steps=3, quick=True)
+    short = _quick(settings)
+    assert (short.width, short.sizes, short.levels) == (8, ("large",), (0.0, 5000.0, 10_000.0))
+    # the command line passes every field, so that what was set cannot tell what is wanted
+    passed = StudySettings(**settings.model_dump())
+    assert _quick(passed) == short
+    assert _quick(settings.model_copy(update={"width": 16})).width == 16
+    assert _quick(settings.model_copy(update={"kind": "blur"})).levels is None
+
+
+def test_a_second_study_in_the_same_folder_is_kept_out(scan, done, capsys):
+    with only_one(done):
+        assert run(words(scan, done)) == 2
+    assert "another study is running" in capsys.readouterr().err
+
+
+def test_shares_that_differ_by_little_have_cells_of_their_own():
+    assert len({Cell("poster", "large", share).key for share in (0.0, 0.004, 0.12, 0.124)}) == 4
+
+
+def test_noise_of_the_scan_is_measured_right_where_it_is_correlated(tmp_path):
+    grey = np.full((400, 400), 30_000.0)
+    smooth = gaussian_autocorrelation(1.0)
+    noisy = add_correlated_noise(grey, 740, autocorrelation=smooth, rng=np.random.default_rng(0))
+    found = measure_noise(noisy.round().astype(np.uint16))
+    assert found.std_grey == pytest.approx(740, rel=0.1)
+    assert found.autocorrelation[8, 9] == pytest.approx(smooth[6, 7], abs=0.06)
+
+
+def test_empty_blocks_are_no_samples():
+    rng = np.random.default_rng(0)
+    blocks = np.zeros((2, 14, 2, 2), np.int64)
+    blocks[:, :4] = [[99, 1], [0, 100]]
+    assert tolerated_interval([0, 1], blocks, 0.9, statistic=accuracy, at_least=True, rng=rng) is None
+
+
+def test_a_study_without_any_cell_says_why(scan, tmp_path, capsys):
+    assert run(words(scan, tmp_path / "study", "--patch", 128)) == 2
+    assert "hold no crop of 128 x 128" in capsys.readouterr().err
+
+
+def test_half_of_the_training_and_of_the_validation_images_are_noisy(scan, tmp_path):
+    settings = StudySettings(
+        what="noise", images=scan[0], labels=scan[1], out=tmp_path, patch=32, width=2, gap=4, noise_std=5000
+    )
+    layout = open_study(settings, Console(quiet=True))
+    clean, noisy = (prepare_cell(Cell("poster", "large", share), layout, settings) for share in (None, 0.5))
+    n = len(clean.source.slices)
+    assert len(noisy.source.noise.noisy) == round(n / 2)
+    stds = [(a.image - b.image).std() for a, b in zip(noisy.checks, clean.checks, strict=True)]
+    assert sum(std > 0 for std in stds) == round(len(stds) / 2)
+    assert len(stds) == len(clean.splits[0].of("validation")) > 1
+    np.testing.assert_allclose([std for std in stds if std > 0], 5000 / clean.window.width, rtol=0.1)
+
+
+def test_another_degradation_is_studied_in_its_own_unit(scan, tmp_path):
+    out = tmp_path / "study"
+    assert run(words(scan, out, "--kind", "blur", "--levels", 0.0, 1.0)) == 0
+    found = json.loads((out / "study.json").read_text())
+    assert found["levels"] == [0.0, 1.0, 2.0]  # 2 px is the table's
+    assert found["plan"] == []
+    assert "no exposure" in found["why_no_exposure"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--tolerance", "accuracy=2"), "accuracy=0.98"),
+        (("--to-the-end", "always"), "baseline"),
+        (("--shares", "1.5"), "between 0 and 1"),
+        (("--epochs", "2"), "one of them"),
+        (("--levels", "nan"), "0 or more"),
+        (("--test", "none"), "no labelled slice"),
+        (("--kind", "beam-hardening", "--levels", "60"), "from 0 to 50"),
+    ],
+)
+def test_wrong_settings_get_one_line_and_leave_nothing(scan, tmp_path, capsys, given, said):
+    out = tmp_path / "study"
+    assert run(words(scan, out, *given)) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert said in complaint
+    assert "\n" not in complaint
+    assert not out.exists()
