@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ACCENT, SECOND, WRONG, GREY = "#0072b2", "#d55e00", "#d6006c", "#8a94a1"
-_LINES = ("#8a94a1", "#d55e00", "#0072b2", "#56b4e9", "#009e73", "#e69f00")
+_LINES = ("#8a94a1", "#d55e00", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#b07030", "#6a51a3")
+_MARKERS = "osD^vPX*"
 _DPI = 144
 _SMALLEST_ERROR = 1e-6  # so that no error has a place on a logarithmic axis
 _MOST_PANEL_PIXELS = 800
@@ -204,7 +206,7 @@ def noise_curves(
     places = np.arange(len(levels)) if even else np.asarray(levels)
     figure, panels = _figure(13, 4.2, 1, len(scores))
     for axes, score in zip(panels, scores, strict=True):
-        for (method, curves), colour, marker in zip(methods.items(), _LINES, "osD^vP", strict=False):
+        for (method, curves), colour, marker in zip(methods.items(), cycle(_LINES), cycle(_MARKERS), strict=False):
             values = np.array(curves[score])
             axes.plot(places, values.mean(axis=0), marker=marker, color=colour, label=method, markersize=4)
             axes.fill_between(places, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
@@ -213,7 +215,7 @@ def noise_curves(
             axes.set_xticks(places, [f"{level:g}" for level in levels])
         axes.grid(axis="y", color="#e6eaee")
     names = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
-    figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=len(names), frameon=False)
+    figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=min(6, len(names)), frameon=False)
     return _finish(figure, "curve", "Scores against the level of what was added to the test.")
 
 
