@@ -9,7 +9,7 @@ import tifffile
 
 from tomoseg.errors import VolumeError
 from tomoseg.field_of_view import auto_mask, everything, load_mask, same_for_all
-from tomoseg.volume import ArrayVolume, open_volume
+from tomoseg.volume import ArrayVolume, open_volume, read_slice
 
 Y, X = np.indices((81, 91))
 DISC = (Y - 40) ** 2 + (X - 45) ** 2 <= 38**2
@@ -110,4 +110,4 @@ def test_the_sandstones_reconstructed_circle_is_found() -> None:
     assert volume.voxel_size_um == pytest.approx((2.23145,) * 3, rel=1e-5)
     area = np.pi / 4 * np.ptp(np.flatnonzero(mask.any(axis=0))) * np.ptp(np.flatnonzero(mask.any(axis=1)))
     assert mask.sum() == pytest.approx(area, rel=0.01)
-    assert all(not volume.read_page(z)[~mask].any() for z in range(volume.shape[0]))
+    assert all(not read_slice(volume, z)[~mask].any() for z in range(volume.shape[0]))

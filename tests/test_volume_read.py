@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tomoseg.errors import VolumeError
-from tomoseg.volume import Region, open_volume, tiff
+from tomoseg.volume import Region, open_volume, read_slice, tiff
 from tomoseg.volume.folder import natural_key
 
 RNG = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_a_region_is_the_box_of_the_whole(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "s.tif", STACK, photometric="minisblack")
     volume = open_volume(tmp_path / "s.tif")
     assert np.array_equal(volume.read(Region(1, 4, 2, 9, 30, 40)), STACK[1:4, 2:9, 30:40])
-    assert np.array_equal(volume.read_page(3), STACK[3])
+    assert np.array_equal(read_slice(volume, 3), STACK[3])
     assert volume.names[3] == "s.tif[3]"
 
 
@@ -267,7 +267,7 @@ def test_a_png_cut_short_is_refused(tmp_path: Path) -> None:
             b"hello world, no PNG at all, whatever its name",
             r"a\.png: damaged or truncated: not a PNG",
         ),
-        ("a.h5", b"x", r"the ending \.h5 is not read; \.tif \.tiff \.png are, and folders"),
+        ("a.dcm", b"x", r"the ending \.dcm is not read; \.tif \.tiff \.png .* are, and folders"),
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -284,7 +284,7 @@ def test_nan_and_inf_are_refused_with_slice_and_count_where_they_are_asked_for(t
     with pytest.raises(VolumeError, match=r"slice s\.tif\[2\] holds 2 NaN or infinite"):
         volume.read(Region.whole(volume.shape))
     with pytest.raises(VolumeError, match="holds 2 NaN"):
-        volume.read_page(2)
+        read_slice(volume, 2)
     assert volume.read(Region(2, 3, 4, 24, 0, 40)).shape == (1, 20, 40)
 
 
@@ -399,10 +399,10 @@ def test_a_stack_that_changes_after_it_was_opened_is_refused_on_reading(tmp_path
     volume = open_volume(path)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(VolumeError, match=r"s\.tif: (is cut short|damaged or truncated)"):
-        volume.read_page(4)
+        read_slice(volume, 4)
     path.unlink()
     with pytest.raises(VolumeError, match=r"s\.tif: no such file or folder"):
-        volume.read_page(0)
+        read_slice(volume, 0)
 
 
 def test_a_stack_among_slices_is_refused(tmp_path: Path) -> None:

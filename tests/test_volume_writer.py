@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from tomoseg.errors import OutputError
-from tomoseg.volume import Region, SliceWriter, check_target, open_volume
+from tomoseg.volume import Region, SliceWriter, check_target, open_volume, read_slice
 from tomoseg.volume.writer import file_names
 
 LABELS = np.random.default_rng(1).integers(0, 3, (3, 40, 50), dtype=np.uint8)
@@ -110,8 +110,8 @@ def test_an_existing_target_is_refused_and_with_force_replaced_at_the_end(tmp_pa
     with SliceWriter(tmp_path / name, shape=new.shape, dtype=np.uint8, names=NAMES, force=True) as writer:
         for page in new:
             writer.write(page)
-        assert np.array_equal(open_volume(tmp_path / name).read_page(0), LABELS[0])
-    assert np.array_equal(open_volume(tmp_path / name).read_page(0), new[0])
+        assert np.array_equal(read_slice(open_volume(tmp_path / name), 0), LABELS[0])
+    assert np.array_equal(read_slice(open_volume(tmp_path / name), 0), new[0])
     assert left_in(tmp_path) == [name]
 
 
@@ -122,7 +122,7 @@ def test_a_failed_replacement_keeps_the_old_output(tmp_path: Path) -> None:
         SliceWriter(tmp_path / "seg", shape=LABELS.shape, dtype=np.uint8, names=NAMES, force=True),
     ):
         raise KeyboardInterrupt
-    assert np.array_equal(open_volume(tmp_path / "seg").read_page(0), LABELS[0])
+    assert np.array_equal(read_slice(open_volume(tmp_path / "seg"), 0), LABELS[0])
     assert left_in(tmp_path) == ["seg"]
 
 

@@ -13,7 +13,7 @@ from scipy.ndimage import label
 from skimage.morphology import convex_hull_image
 
 from tomoseg.errors import VolumeError
-from tomoseg.volume import Pictures, Region, Volume, open_pictures
+from tomoseg.volume import Pictures, Volume, open_pictures, read_slice
 
 Mask = Bool[np.ndarray, "y x"]
 
@@ -148,16 +148,11 @@ def _range_over_slices(volume: Volume) -> tuple[Shaped[np.ndarray, "y x"], Shape
     """Return the smallest and the largest value of each pixel over the sampled slices."""
     depth = volume.shape[0]
     numbers = np.unique(np.linspace(0, depth - 1, min(_SAMPLED, depth)).astype(int))
-    low = high = _page(volume, int(numbers[0]))
+    low = high = read_slice(volume, int(numbers[0]))
     for z in numbers[1:]:
-        page = _page(volume, int(z))
+        page = read_slice(volume, int(z))
         low, high = np.minimum(low, page), np.maximum(high, page)
     return low, high
-
-
-def _page(volume: Volume, z: int) -> Shaped[np.ndarray, "y x"]:
-    region = Region(z, z + 1, 0, volume.shape[1], 0, volume.shape[2])
-    return np.asarray(volume.read(region)[0])
 
 
 def _cornered(constant: Mask) -> Mask:

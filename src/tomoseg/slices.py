@@ -16,7 +16,7 @@ from jaxtyping import Shaped, UInt8
 from tomoseg.errors import PairingError, SettingError
 from tomoseg.field_of_view import FieldOfView
 from tomoseg.labels import UNLABELLED, LabelClass, Value, encode
-from tomoseg.volume import PagedVolume, Pictures, Region, Volume
+from tomoseg.volume import Pictures, Region, Volume, read_slice
 
 Slice = Shaped[np.ndarray, "y x"]
 Index = UInt8[np.ndarray, "y x"]
@@ -138,8 +138,7 @@ class SliceCache:
     def read(self, z: int) -> Slice:
         """Return the slice `z`, (y, x), in the type of the file; not to be changed."""
         if z not in self._kept:
-            _, height, width = self._volume.shape
-            self._kept[z] = self._volume.read(Region(z, z + 1, 0, height, 0, width))[0]
+            self._kept[z] = read_slice(self._volume, z)
             while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > self._limit:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(z)
@@ -166,7 +165,7 @@ class Scan:
         Reads the images.
     """
 
-    volume: PagedVolume
+    volume: Volume
     pictures: Pictures
     pairs: tuple[Pair, ...]
     classes: tuple[LabelClass, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -77,6 +78,8 @@ class Volume(Protocol):
 
     Attributes
     ----------
+    path
+        Where it is, for messages.
     shape
         Voxels along (z, y, x).
     dtype
@@ -87,6 +90,8 @@ class Volume(Protocol):
         One name a slice, as the user knows it (file name, or `stack.tif[17]`), for pairing and messages.
     """
 
+    @property
+    def path(self) -> Path: ...  # noqa: D102
     @property
     def shape(self) -> tuple[int, int, int]: ...  # noqa: D102
     @property
@@ -101,6 +106,12 @@ class Volume(Protocol):
         ...
 
 
+def read_slice(volume: Volume, z: int) -> Shaped[np.ndarray, "y x"]:
+    """Return the whole slice `z` of a volume, (y, x); raises as its `read` does."""
+    _, height, width = volume.shape
+    return np.asarray(volume.read(Region(z, z + 1, 0, height, 0, width))[0])
+
+
 @dataclass(frozen=True)
 class ArrayVolume:
     """A volume that is already in memory."""
@@ -108,6 +119,7 @@ class ArrayVolume:
     values: Grey
     voxel_size_um: tuple[float, float, float] | None = None
     slice_names: tuple[str, ...] | None = None
+    path: Path = Path("array")
 
     @property
     def shape(self) -> tuple[int, int, int]:

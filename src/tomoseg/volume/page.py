@@ -17,7 +17,9 @@ from tomoseg.volume.base import Grey, Region
 ENDINGS = (".tif", ".tiff", ".png")
 """Endings of the files that are read, in lower case."""
 
-_READABLE = {np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8")}
+READABLE = {np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8")}
+"""Types of grey values that are read, in the machine's byte order."""
+
 _LISTED = 3
 
 
@@ -85,20 +87,12 @@ class PagedVolume:
             If a page is damaged, holds NaN or infinite values in the region, or the region is not in the
             volume.
         """
-        if region.z1 > self.shape[0] or region.y1 > self.shape[1] or region.x1 > self.shape[2]:
-            raise VolumeError(f"{self.path}: {region} reaches outside the volume of shape {self.shape}")
+        check_inside(region, self.shape, self.path)
         z, y, x = region.slices
         values = np.empty(region.shape, self.dtype)
         for target, page in zip(values, self.pages[z], strict=True):
             target[...] = page.load()[y, x]
-            _check_finite(target, f"{self.path}: slice {page.name}")
-        return values
-
-    def read_page(self, z: int) -> Shaped[np.ndarray, "y x"]:
-        """Return the whole slice `z`, (y, x); raises as `read` does."""
-        page = self.pages[z]
-        values = page.load()
-        _check_finite(values, f"{self.path}: slice {page.name}")
+            check_finite(target, f"{self.path}: slice {page.name}")
         return values
 
 
@@ -132,7 +126,7 @@ class Pictures:
         """
         page = self.pages[i]
         values = page.load()
-        _check_finite(values, f"{self.path}: picture {page.name}")
+        check_finite(values, f"{self.path}: picture {page.name}")
         return values
 
 
@@ -150,7 +144,7 @@ def as_volume(path: Path, pages: Sequence[Page]) -> PagedVolume:
                 f"{path}: {page.name} has {page.channels} channels; a tomogram has one grey value a pixel. "
                 "Save it as grey; if these are the labels, the images come first"
             )
-        _check_type(path, page)
+        check_type(page.dtype, f"{path}: {page.name}")
     _check_alike(path, pages)
     return PagedVolume(path, tuple(pages))
 
@@ -169,7 +163,7 @@ def as_pictures(path: Path, pages: Sequence[Page]) -> Pictures:
                 f"{path}: {page.name} has {page.channels} channels of {page.dtype}; label pictures are grey, "
                 "palette, or RGB of 8 bits"
             )
-        _check_type(path, page)
+        check_type(page.dtype, f"{path}: {page.name}")
     _check_alike(path, pages)
     return Pictures(path, tuple(pages))
 
@@ -224,13 +218,6 @@ def is_grey_ramp(palette: Shaped[np.ndarray, "n 3"]) -> bool:
     return bool((palette == np.arange(len(palette))[:, None]).all())
 
 
-def _check_type(path: Path, page: Page) -> None:
-    if page.dtype not in _READABLE:
-        raise VolumeError(
-            f"{path}: {page.name} has values of type {page.dtype}; integers of 8, 16 or 32 bits and floats are read"
-        )
-
-
 def _check_alike(path: Path, pages: Sequence[Page]) -> None:
     """Refuse pages that differ from most of the others, naming them."""
     kinds = [(page.shape, page.dtype, page.channels) for page in pages]
@@ -249,7 +236,38 @@ def _kind(page: Page) -> str:
     return f"{y} x {x} {'RGB ' if page.channels == 3 else ''}{page.dtype}"
 
 
-def _check_finite(values: np.ndarray, place: str) -> None:
+def check_type(dtype: np.dtype[Any], place: str) -> None:
+    """Refuse a type that holds no grey values.
+
+    Raises
+    ------
+    VolumeError
+        If `dtype` is not in `READABLE`; byte order does not count.
+    """
+    if dtype.newbyteorder("=") not in READABLE:
+        raise VolumeError(f"{place} has values of type {dtype}; integers of 8, 16 or 32 bits and floats are read")
+
+
+def check_inside(region: Region, shape: tuple[int, int, int], path: Path) -> None:
+    """Refuse a region that reaches outside a volume of `shape`.
+
+    Raises
+    ------
+    VolumeError
+        If it does.
+    """
+    if region.z1 > shape[0] or region.y1 > shape[1] or region.x1 > shape[2]:
+        raise VolumeError(f"{path}: {region} reaches outside the volume of shape {shape}")
+
+
+def check_finite(values: np.ndarray, place: str) -> None:
+    """Refuse NaN and infinite values.
+
+    Raises
+    ------
+    VolumeError
+        If `values` hold any; the message counts them and names the place.
+    """
     if values.dtype.kind != "f":
         return
     bad = values.size - int(np.count_nonzero(np.isfinite(values)))

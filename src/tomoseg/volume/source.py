@@ -2,46 +2,95 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tomoseg.errors import VolumeError
+from tomoseg.volume.base import Volume, read_slice
 from tomoseg.volume.folder import folder_pages
-from tomoseg.volume.page import ENDINGS, Page, PagedVolume, Pictures, as_pictures, as_volume, reading
+from tomoseg.volume.page import ENDINGS, Page, Pictures, as_pictures, as_volume, reading
 from tomoseg.volume.png import png_pages
 from tomoseg.volume.tiff import tiff_pages
 
 PARTIAL = ".partial"
 """Ending of an output that is not finished."""
 
+FORMATS = {
+    ".zarr": "ome_zarr",
+    ".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5", ".nxs": "hdf5", ".nx": "hdf5",
+    ".raw": "raw", ".vol": "raw", ".vgi": "raw",
+    ".txm": "zeiss", ".txrm": "zeiss",
+    ".nrrd": "nrrd", ".nhdr": "nrrd",
+    ".nii": "nifti", ".nii.gz": "nifti",
+    ".mha": "meta_image", ".mhd": "meta_image",
+}  # fmt: skip
+"""Ending of a volume that is no picture -> the module of this package that reads it, by `open_file`."""
 
-def open_volume(path: Path) -> PagedVolume:
-    """Open a tomogram: a folder of slices, a TIFF stack, or a single picture.
 
-    Only headers are read; grey values are read page by page when asked for.
+@dataclass(frozen=True)
+class RawLayout:
+    """What a raw file does not say of itself.
+
+    Attributes
+    ----------
+    shape
+        Voxels along (z, y, x).
+    dtype
+        Type of the grey values with its byte order.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+
+
+def open_volume(path: Path, *, layout: RawLayout | None = None) -> Volume:
+    """Open a tomogram in any format that is read.
+
+    Only headers are read; grey values are read when and where they are asked for.
 
     Parameters
     ----------
     path
-        A folder of TIFF or PNG files, in the natural order of their names; or one TIFF (multi-page, BigTIFF,
-        ImageJ, OME-TIFF) or PNG file.
+        A folder of TIFF or PNG files, in the natural order of their names; one TIFF (multi-page, BigTIFF,
+        ImageJ, OME-TIFF) or PNG file; a volume with one of the endings of `FORMATS`; or `FILE:/INNER` for a
+        data set inside an HDF5 file or a Zarr store.
+    layout
+        Size and type of a raw file that has no description beside it.
 
     Raises
     ------
     VolumeError
         If `path` is missing, damaged, holds no picture, colours or several channels, or pictures of several
         sizes or types.
+    SettingError
+        If the format needs a package that is not installed.
 
     Examples
     --------
-    >>> import tempfile, numpy as np, tifffile
+    >>> import tempfile, tifffile
     >>> folder = tempfile.TemporaryDirectory()
     >>> tifffile.imwrite(Path(folder.name) / "scan1.tif", np.full((2, 3), 7, np.uint16))
     >>> volume = open_volume(Path(folder.name))
-    >>> volume.shape, volume.names, int(volume.read_page(0)[1, 2])
+    >>> volume.shape, volume.names, int(read_slice(volume, 0)[1, 2])
     ((1, 2, 3), ('scan1.tif',), 7)
     >>> folder.cleanup()
     """
-    return as_volume(path, _pages(path))
+    file, inner = split_inner(path)
+    ending = format_ending(file)
+    if layout is not None and FORMATS.get(ending) != "raw":
+        raise VolumeError(f"{path}: says its own size and type; --raw-shape and --raw-dtype are for raw files")
+    if ending not in FORMATS:
+        return as_volume(path, _pages(path))
+    _check_there(file)
+    module = import_module(f"tomoseg.volume.{FORMATS[ending]}")
+    volume: Volume = module.open_file(file, layout) if FORMATS[ending] == "raw" else module.open_file(file, inner)
+    return volume
 
 
 def open_pictures(path: Path) -> Pictures:
@@ -52,7 +101,42 @@ def open_pictures(path: Path) -> Pictures:
     VolumeError
         As `open_volume`, and if colours have other than 8 bits a channel.
     """
-    return as_pictures(path, _pages(path))
+    if format_ending(split_inner(path)[0]) not in FORMATS:
+        return as_pictures(path, _pages(path))
+    volume = open_volume(path)
+    pages = (
+        Page(name, volume.shape[1:], volume.dtype, 1, partial(read_slice, volume, z), volume.voxel_size_um)
+        for z, name in enumerate(volume.names)
+    )
+    return as_pictures(path, tuple(pages))
+
+
+def split_inner(path: Path) -> tuple[Path, str | None]:
+    """Split `scan.h5:/entry/data` into the file and what lies inside it, None where nothing is named.
+
+    Examples
+    --------
+    >>> split_inner(Path("scan.h5:/entry/data"))[1], split_inner(Path("a:b.tif"))[1]
+    ('/entry/data', None)
+    """
+    found = re.fullmatch(r"(.+?\.(?:h5|hdf5|hdf|nxs|nx|zarr)):(/?.+)", str(path), re.IGNORECASE)
+    return (Path(found[1]), found[2]) if found else (path, None)
+
+
+def format_ending(path: Path) -> str:
+    """Return the ending by which a format is known, in lower case; `.nii.gz` is one.
+
+    Examples
+    --------
+    >>> format_ending(Path("brain.NII.gz")), format_ending(Path("a.b.tif"))
+    ('.nii.gz', '.tif')
+    """
+    return ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix.lower()
+
+
+def _check_there(path: Path) -> None:
+    with reading(path):
+        path.stat()
 
 
 def _pages(path: Path) -> tuple[Page, ...]:
@@ -67,6 +151,7 @@ def _pages(path: Path) -> tuple[Page, ...]:
 def _file_pages(path: Path) -> tuple[Page, ...]:
     if path.suffix.lower() not in ENDINGS:
         raise VolumeError(
-            f"{path}: the ending {path.suffix or '(none)'} is not read; {' '.join(ENDINGS)} are, and folders"
+            f"{path}: the ending {path.suffix or '(none)'} is not read; {' '.join((*ENDINGS, *FORMATS))} are, "
+            "and folders of slices"
         )
     return png_pages(path) if path.suffix.lower() == ".png" else tiff_pages(path)

@@ -13,7 +13,7 @@ from tomoseg.errors import LabelError, SettingError
 from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask, same_for_all
 from tomoseg.labels import LabelClass, Value, find_classes
 from tomoseg.slices import Scan, SliceCache, check_sizes, pair_slices
-from tomoseg.volume import PagedVolume, Pictures, Region, open_pictures, open_volume
+from tomoseg.volume import Pictures, Region, Volume, open_pictures, open_volume
 from tomoseg.workflow.console import Console
 
 _CACHE_SHARE = 0.25
@@ -23,7 +23,7 @@ _CACHE_SHARE = 0.25
 class Source:
     """A volume and the part of it that counts."""
 
-    volume: PagedVolume
+    volume: Volume
     view: FieldOfView
     region: Region
     path: Path
@@ -36,7 +36,7 @@ def open_source(path: Path, *, roi: str | None, mask: str | None) -> Source:
     return Source(volume, open_view(volume, mask), region, path)
 
 
-def open_view(volume: PagedVolume, mask: str | None) -> FieldOfView:
+def open_view(volume: Volume, mask: str | None) -> FieldOfView:
     """Return the field of view that `--mask` asks for: everything, a file's, or found from constant corners."""
     if mask is None:
         return everything(volume.shape)
@@ -45,7 +45,7 @@ def open_view(volume: PagedVolume, mask: str | None) -> FieldOfView:
     return load_mask(Path(mask), volume.shape)
 
 
-def cache_for(volume: PagedVolume) -> SliceCache:
+def cache_for(volume: Volume) -> SliceCache:
     """Return a cache of whole slices that takes at most a quarter of the memory that is free now."""
     return SliceCache(volume, limit_bytes=int(_CACHE_SHARE * psutil.virtual_memory().available))
 

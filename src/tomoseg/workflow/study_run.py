@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tomoseg.errors import InputError, OutputError, SettingError
+from tomoseg.errors import InputError, OutputError
+from tomoseg.extras import load_extra
 from tomoseg.study import Cell
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
@@ -78,11 +79,8 @@ def _executor(settings: StudySettings) -> Iterator[Finished]:
     if settings.workers == 1 and settings.scheduler is None:
         yield lambda cells: (try_cell(cell, settings, threads_of(settings)) for cell in cells)
         return
-    try:
-        from distributed import Client, LocalCluster, as_completed
-    except ImportError as error:
-        raise SettingError('--workers and --scheduler need dask: pip install "tomoseg[cluster]"') from error
-    with _cluster(settings, LocalCluster) as address, Client(address, set_as_default=False) as client:  # type: ignore[no-untyped-call]
+    dask = load_extra("distributed", extra="cluster", purpose="a study on several processes")
+    with _cluster(settings, dask.LocalCluster) as address, dask.Client(address, set_as_default=False) as client:
 
         def finished(cells: Sequence[Cell]) -> Iterator[tuple[str, str | None]]:
             # names of their own: other studies may be on the same scheduler
@@ -90,7 +88,7 @@ def _executor(settings: StudySettings) -> Iterator[Finished]:
                 client.submit(try_cell, cell, settings, threads_of(settings), key=f"{cell.key}-{uuid4().hex}"): cell
                 for cell in cells
             }
-            for job in as_completed(jobs, loop=client.loop):  # type: ignore[no-untyped-call]
+            for job in dask.as_completed(jobs, loop=client.loop):
                 yield job.result() if job.status == "finished" else (jobs[job].key, f"its worker: {job.exception()}")
 
         yield finished
