@@ -13,7 +13,7 @@ import tifffile
 
 from tomoseg.errors import OutputError
 from tomoseg.volume import Region, SliceWriter, check_target, open_volume, read_slice
-from tomoseg.volume.writer import file_names
+from tomoseg.volume.tiff_sink import file_names
 
 LABELS = np.random.default_rng(1).integers(0, 3, (3, 40, 50), dtype=np.uint8)
 NAMES = ("SOCprist0001.tiff", "SOCprist0002.tiff", "SOCprist0010.tiff")

@@ -1,41 +1,49 @@
-"""Slices written one by one into a folder of TIFFs or one TIFF stack, which appears only when complete."""
+"""Slices written one by one into a file or folder, which appears only when complete."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Shaped
-from tifffile import TiffFile, TiffWriter
 
 from tomoseg.errors import OutputError
-from tomoseg.volume.source import PARTIAL
+from tomoseg.volume import tiff_sink
+from tomoseg.volume.sink import Content, Sink
+from tomoseg.volume.source import FORMATS, PARTIAL, format_ending
 
-_SOFTWARE = "tomoseg"
-_RECORD = "provenance.json"
-_STACK_ENDINGS = (".tif", ".tiff")
-_BIGTIFF_ABOVE = 3_500_000_000
+RECORD = "provenance.json"
+"""Name of the record in an output that is a folder; what stands after the stem of one that is a file."""
+
+TARGETS = {
+    ".tif": "tiff_sink", ".tiff": "tiff_sink",
+    ".h5": "hdf5", ".hdf5": "hdf5", ".nxs": "hdf5",
+    ".raw": "raw", ".vol": "raw",
+    ".nrrd": "nrrd",
+    ".nii": "nifti", ".nii.gz": "nifti",
+    ".mha": "meta_image",
+}  # fmt: skip
+"""Ending of a file that is written slice by slice -> the module of this package whose `open_sink` does it."""
 
 
-def is_stack(path: Path) -> bool:
-    """Return whether the target `path` is one TIFF file, by its ending, and not a folder of them.
+def is_folder(path: Path) -> bool:
+    """Return whether the target `path` is a folder of TIFFs, as all are that end in no format's name.
 
     Examples
     --------
-    >>> is_stack(Path("labels.tif")), is_stack(Path("labels"))
-    (True, False)
+    >>> is_folder(Path("labels.tif")), is_folder(Path("labels"))
+    (False, True)
     """
-    return path.suffix.lower() in _STACK_ENDINGS
+    return format_ending(path) not in TARGETS
 
 
 def check_target(path: Path, force: bool = False) -> None:
@@ -56,9 +64,11 @@ def check_target(path: Path, force: bool = False) -> None:
     """
     if path.name in ("", ".."):
         raise OutputError(f"{path}: is no name for an output; give that of a new folder or of a .tif file")
-    with _writing(path):
-        for part in (path, record_path(path)):
-            if part.exists() and not force:
+    if is_folder(path) and format_ending(path) in (".png", *FORMATS):
+        raise OutputError(f"{path}: {format_ending(path)} is not written; {' '.join(TARGETS)} and folders of TIFFs are")
+    with writing(path):
+        for part in (path, record_path(path), companion_path(path)):
+            if part is not None and part.exists() and not force:
                 raise OutputError(f"{part}: exists; choose another place, or replace it with --force")
         if path.exists():
             _check_ours(path)
@@ -66,67 +76,61 @@ def check_target(path: Path, force: bool = False) -> None:
 
 
 def record_path(path: Path) -> Path:
-    """Return where the provenance of the target `path` goes: into the folder, or beside the stack.
+    """Return where the provenance of the target `path` goes: into the folder, or beside the file.
 
     Examples
     --------
     >>> record_path(Path("out")).as_posix(), record_path(Path("out/labels.tif")).as_posix()
     ('out/provenance.json', 'out/labels.provenance.json')
     """
-    return path.with_suffix(f".{_RECORD}") if is_stack(path) else path / _RECORD
+    if is_folder(path):
+        return path / RECORD
+    return path.with_name(f"{path.name[: -len(format_ending(path))]}.{RECORD}")
 
 
-def file_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return file names for slices: `.tif` for what has another ending, `stack_0017.tif` for `stack.tif[17]`.
-
-    Raises
-    ------
-    OutputError
-        If two slices would get the same file name, or a name leads into another folder.
+def companion_path(path: Path) -> Path | None:
+    """Return the file that says what a raw file does not, None for the other formats.
 
     Examples
     --------
-    >>> file_names(["a1.tiff", "a2.png", "scan.tif[17]"])
-    ('a1.tiff', 'a2.tif', 'scan_0017.tif')
+    >>> companion_path(Path("scan.raw")).name, companion_path(Path("scan.vol")).name
+    ('scan.raw.json', 'scan.vgi')
     """
-    files = tuple(_file_name(name) for name in names)
-    count = Counter(files)
-    for name, file in zip(names, files, strict=True):
-        if count[file] > 1 or Path(file).name != file:
-            raise OutputError(f"slice {name!r} cannot be written as {file!r}: the name is taken or leads elsewhere")
-    return files
+    companions = {".raw": path.with_name(path.name + ".json"), ".vol": path.with_suffix(".vgi")}
+    return companions.get(format_ending(path))
 
 
 class SliceWriter:
-    """Write a stack slice by slice, in bounded memory; what is not finished is not there.
+    """Write a volume slice by slice, in bounded memory; what is not finished is not there.
 
     Everything goes to `NAME.partial` beside the target, which gets its name on a clean end. After an
-    exception or Ctrl-C it is removed; what a killed run left is replaced. Pages are compressed losslessly
-    (deflate) and carry the voxel size as ImageJ does.
+    exception or Ctrl-C it is removed; what a killed run left is replaced. The voxel size is carried in each
+    format's own way.
 
     Parameters
     ----------
     path
-        One TIFF stack if it ends in .tif or .tiff (BigTIFF above 3.5 GB), else a folder of TIFFs. Parents are
-        made.
+        A file with one of the endings of `TARGETS`, else a folder of TIFFs. Parents are made.
     shape
         Voxels along (z, y, x).
     dtype
         Type of the values.
     names
-        One name a slice, from which `file_names` makes the files of a folder; required there.
+        One name a slice, from which the names of the files of a folder are made; required there.
     voxel_size_um
         Edge lengths along (z, y, x) in micrometres.
     force
         Replace a target that tomoseg wrote, once the new one is complete.
     extra_json
         Record to be written as `provenance.json` into the folder, or as `NAME.provenance.json` beside the
-        stack.
+        file.
 
     Raises
     ------
     OutputError
-        If the target exists or cannot be written, or the disk is full.
+        If the target exists or cannot be written, the format can't hold the type, or the disk is full.
+    SettingError
+        If the format needs a package that is not installed.
 
     Examples
     --------
@@ -152,122 +156,102 @@ class SliceWriter:
         force: bool = False,
         extra_json: Mapping[str, Any] | None = None,
     ) -> None:
-        if not is_stack(path) and len(names) != shape[0]:
+        if is_folder(path) and len(names) != shape[0]:
             raise ValueError(f"{len(names)} names for {shape[0]} slices")
-        self._path, self._shape, self._dtype = path, shape, np.dtype(dtype)
-        self._files = () if is_stack(path) else file_names(names)
-        self._voxel_size_um, self._force, self._record = voxel_size_um, force, extra_json
+        self._path, self._force, self._record = path, force, extra_json
+        self._content = Content(shape, np.dtype(dtype), tuple(names), voxel_size_um)
         self._partial = path.parent / (path.name + PARTIAL)
         self._written = 0
-        self._open = ExitStack()
-        self._stack: TiffWriter | None = None
+        self._sink: Sink | None = None
 
     def __enter__(self) -> SliceWriter:
         check_target(self._path, self._force)
-        with _writing(self._path):
+        with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(self._partial)
-            if self._files:
-                self._partial.mkdir()
-            else:
-                big = int(np.prod(self._shape, dtype=np.int64)) * self._dtype.itemsize > _BIGTIFF_ABOVE
-                self._stack = self._open.enter_context(TiffWriter(self._partial, bigtiff=big))
+            remove(self._partial)
+            self._sink = _open_sink(self._path, self._partial, self._content)
         return self
 
     def write(self, values: Shaped[np.ndarray, "y x"]) -> None:
         """Write the next slice, (y, x), in the type that was announced."""
-        if values.shape != self._shape[1:] or values.dtype != self._dtype or self._written == self._shape[0]:
-            raise ValueError(f"slice {self._written}, {values.shape} {values.dtype}, of {self._shape} {self._dtype}")
-        with _writing(self._path):
-            if self._stack is not None:
-                self._write_page(self._stack, values, n=self._shape[0])
-            else:
-                with TiffWriter(self._partial / self._files[self._written]) as file:
-                    self._write_page(file, values, n=1)
+        shape, dtype = self._content.shape, self._content.dtype
+        if self._sink is None or values.shape != shape[1:] or values.dtype != dtype or self._written == shape[0]:
+            raise ValueError(f"slice {self._written}, {values.shape} {values.dtype}, of {shape} {dtype}")
+        with writing(self._path):
+            self._sink.write(values)
         self._written += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with _writing(self._path):
-                self._open.close()
+            with writing(self._path):
+                if self._sink is not None:
+                    self._sink.close()
                 if kind is None:
                     self._finish()
         finally:
-            _remove(self._partial)
-
-    def _write_page(self, file: TiffWriter, values: np.ndarray, *, n: int) -> None:
-        file.write(
-            values,
-            photometric="minisblack",
-            compression="zlib",
-            metadata=None,
-            software=_SOFTWARE,
-            description=_imagej_description(n, self._voxel_size_um) if self._written == 0 or n == 1 else None,
-            resolution=_pixels_per_um(self._voxel_size_um),
-            resolutionunit="none",
-        )
+            remove(self._partial)
 
     def _finish(self) -> None:
-        """Give the complete output its name; the record of a stack comes first, so that none is without."""
-        if self._written != self._shape[0]:
-            raise ValueError(f"{self._path}: {self._written} of {self._shape[0]} slices were written")
-        if self._files:
-            self._write_record(self._partial / _RECORD)
-            _replace_folder(self._partial, self._path)
-        else:
-            self._write_record(record_path(self._path))
-            self._partial.replace(self._path)
-
-    def _write_record(self, path: Path) -> None:
-        if self._record is None:
-            path.unlink(missing_ok=True)
+        """Give the complete output its name; what lies beside a file comes first, so that none is without."""
+        if self._written != self._content.shape[0]:
+            raise ValueError(f"{self._path}: {self._written} of {self._content.shape[0]} slices were written")
+        record = None if self._record is None else json.dumps(self._record, indent=2) + "\n"
+        if is_folder(self._path):
+            _write_text(self._partial / RECORD, record)
+            replace_folder(self._partial, self._path)
             return
-        draft = path.with_name(path.name + PARTIAL)
-        try:
-            draft.write_text(json.dumps(self._record, indent=2) + "\n", encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        companion = companion_path(self._path)
+        if companion is not None:
+            _write_text(companion, _companion_text(self._path, self._content))
+        _write_text(record_path(self._path), record)
+        self._partial.replace(self._path)
 
 
-def _imagej_description(n: int, voxel_size_um: tuple[float, float, float] | None) -> str:
-    """Return the text by which ImageJ, and this package, knows the stack and its voxel size."""
-    lines = ["ImageJ=1.53t"] + ([f"images={n}", f"slices={n}"] if n > 1 else [])
-    if voxel_size_um is not None:
-        lines += ["unit=micron", f"spacing={voxel_size_um[0]!r}"]
-    return "\n".join([*lines, "loop=false", ""])
+def _open_sink(path: Path, partial: Path, content: Content) -> Sink:
+    if is_folder(path):
+        return tiff_sink.TiffFolderSink(partial, content)
+    module = import_module(f"tomoseg.volume.{TARGETS[format_ending(path)]}")
+    return cast(Sink, module.open_sink(partial, content))
 
 
-def _pixels_per_um(voxel_size_um: tuple[float, float, float] | None) -> tuple[float, float] | None:
-    return None if voxel_size_um is None else (1 / voxel_size_um[2], 1 / voxel_size_um[1])
+def _companion_text(path: Path, content: Content) -> str:
+    """Return what the file beside a raw file says."""
+    from tomoseg.volume.raw import describe
+
+    return describe(path, content)
 
 
-def _file_name(name: str) -> str:
-    page = re.fullmatch(r"(.*?)(?:\.[^.\[\]]*)?\[(\d+)\]", name)
-    if page:
-        return f"{page[1]}_{int(page[2]):04d}.tif"
-    return name if is_stack(Path(name)) else f"{Path(name).stem}.tif"
+def _write_text(path: Path, text: str | None) -> None:
+    """Put a file in place at once; without text, remove an old one."""
+    if text is None:
+        path.unlink(missing_ok=True)
+        return
+    draft = path.with_name(path.name + PARTIAL)
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _check_ours(path: Path) -> None:
     """Refuse to replace what tomoseg did not write, so that `--force` loses nothing that a user made."""
-    if is_stack(path) != path.is_file():
+    if is_folder(path) != path.is_dir():
         raise OutputError(f"{path}: is a {'file' if path.is_file() else 'folder'} there already; choose another name")
     parts = sorted(path.iterdir()) if path.is_dir() else [path]
     for part in parts:
-        if part.name != _RECORD and not _is_ours(part):
+        if part.name != RECORD and not (tiff_sink.is_ours(part) or _is_recorded(part)):
             raise OutputError(f"{part}: was not written by tomoseg and is not replaced; choose another place")
 
 
-def _is_ours(file: Path) -> bool:
-    if not (file.is_file() and is_stack(file)):
-        return False
+def _is_recorded(file: Path) -> bool:
+    """Return whether the record beside a file is tomoseg's: formats other than TIFF have no room for a mark."""
     try:
-        with TiffFile(file) as tif:
-            return bool(tif.pages.first.software == _SOFTWARE)
-    except (ValueError, IndexError):  # no TIFF: not ours
+        found = json.loads(record_path(file).read_text(encoding="utf-8"))
+        return not is_folder(file) and "tomoseg" in found["provenance"]
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -280,7 +264,7 @@ def _check_parent(path: Path) -> None:
         raise OutputError(f"{path}: no permission to write in {near}")
 
 
-def _replace_folder(new: Path, target: Path) -> None:
+def replace_folder(new: Path, target: Path) -> None:
     """Put the folder `new` in the place of `target`, whose old content goes once the new one is there."""
     if not target.exists():
         new.replace(target)
@@ -298,7 +282,8 @@ def _replace_folder(new: Path, target: Path) -> None:
             shutil.rmtree(aside)
 
 
-def _remove(partial: Path) -> None:
+def remove(partial: Path) -> None:
+    """Remove an unfinished output, file or folder, if there is one."""
     if partial.is_dir() and not partial.is_symlink():
         shutil.rmtree(partial)
     else:
@@ -306,7 +291,7 @@ def _remove(partial: Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn the system's refusals (disk full, no permission, no folder) into an OutputError of one line."""
     try:
         yield
