@@ -11,7 +11,8 @@ VoxelSize = tuple[float, float, float]
 
 _MICROMETRES = {
     "nm": 1e-3, "nanometer": 1e-3, "um": 1.0, "µm": 1.0, "μm": 1.0, "\\u00b5m": 1.0, "micron": 1.0,
-    "microns": 1.0, "micrometer": 1.0, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "m": 1e6, "å": 1e-4,
+    "microns": 1.0, "micrometer": 1.0, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6,
+    "meter": 1e6, "å": 1e-4, "angstrom": 1e-4, "nanometre": 1e-3, "micrometre": 1.0, "millimetre": 1e3, "metre": 1e6,
 }  # fmt: skip
 _PRINTING_DPI = (72, 96, 100, 144, 150, 200, 300, 600, 1200)
 
@@ -32,7 +33,7 @@ def from_imagej(metadata: Mapping[str, Any], *, x_per_unit: float, y_per_unit: f
     (0.02, 0.01, 0.01)
     """
     unit = metadata.get("unit")
-    factors = [_factor(metadata.get(key, unit)) for key in ("zunit", "yunit", "unit")]
+    factors = [micrometres_in(metadata.get(key, unit)) for key in ("zunit", "yunit", "unit")]
     if None in factors or x_per_unit <= 0:
         return None
     z_um, y_um, x_um = (f for f in factors if f is not None)
@@ -90,12 +91,19 @@ def ome_pixels(xml: str) -> Mapping[str, str]:
     return {}
 
 
-def _factor(unit: object) -> float | None:
+def micrometres_in(unit: object) -> float | None:
+    """Return how many micrometres a unit of length has, by its name or symbol; None for what is none.
+
+    Examples
+    --------
+    >>> micrometres_in("nanometer"), micrometres_in("mm"), micrometres_in("pixel") is None
+    (0.001, 1000.0, True)
+    """
     return _MICROMETRES.get(unit.strip().lower()) if isinstance(unit, str) else None
 
 
 def _ome_length(pixels: Mapping[str, str], axis: str) -> float:
-    factor = _factor(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    factor = micrometres_in(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
     return float(pixels.get(f"PhysicalSize{axis}", 0)) * (factor or 0.0)
 
 

@@ -20,12 +20,14 @@ from tomoseg.errors import OutputError
 from tomoseg.volume import tiff_sink
 from tomoseg.volume.sink import Content, Sink
 from tomoseg.volume.source import FORMATS, PARTIAL, format_ending
+from tomoseg.volume.state import read_state
 
 RECORD = "provenance.json"
 """Name of the record in an output that is a folder; what stands after the stem of one that is a file."""
 
 TARGETS = {
     ".tif": "tiff_sink", ".tiff": "tiff_sink",
+    ".zarr": "ome_zarr_writer",
     ".h5": "hdf5", ".hdf5": "hdf5", ".nxs": "hdf5",
     ".raw": "raw", ".vol": "raw",
     ".nrrd": "nrrd",
@@ -33,6 +35,10 @@ TARGETS = {
     ".mha": "meta_image",
 }  # fmt: skip
 """Ending of a file that is written slice by slice -> the module of this package whose `open_sink` does it."""
+
+
+STORE_PARTS = ("zarr.json", "probabilities", "uncertainty", "blocks", RECORD)
+"""What tomoseg writes into the root of a Zarr store, beside the levels 0, 1, ..."""
 
 
 def is_folder(path: Path) -> bool:
@@ -44,6 +50,17 @@ def is_folder(path: Path) -> bool:
     (False, True)
     """
     return format_ending(path) not in TARGETS
+
+
+def is_directory(path: Path) -> bool:
+    """Return whether the target `path` is a directory on disk: a folder of TIFFs, or a Zarr store.
+
+    Examples
+    --------
+    >>> is_directory(Path("labels.zarr")), is_directory(Path("labels")), is_directory(Path("labels.h5"))
+    (True, True, False)
+    """
+    return is_folder(path) or format_ending(path) == ".zarr"
 
 
 def check_target(path: Path, force: bool = False) -> None:
@@ -83,7 +100,7 @@ def record_path(path: Path) -> Path:
     >>> record_path(Path("out")).as_posix(), record_path(Path("out/labels.tif")).as_posix()
     ('out/provenance.json', 'out/labels.provenance.json')
     """
-    if is_folder(path):
+    if is_directory(path):
         return path / RECORD
     return path.with_name(f"{path.name[: -len(format_ending(path))]}.{RECORD}")
 
@@ -198,7 +215,7 @@ class SliceWriter:
         if self._written != self._content.shape[0]:
             raise ValueError(f"{self._path}: {self._written} of {self._content.shape[0]} slices were written")
         record = None if self._record is None else json.dumps(self._record, indent=2) + "\n"
-        if is_folder(self._path):
+        if is_directory(self._path):
             _write_text(self._partial / RECORD, record)
             replace_folder(self._partial, self._path)
             return
@@ -238,8 +255,13 @@ def _write_text(path: Path, text: str | None) -> None:
 
 def _check_ours(path: Path) -> None:
     """Refuse to replace what tomoseg did not write, so that `--force` loses nothing that a user made."""
-    if is_folder(path) != path.is_dir():
+    if is_directory(path) != path.is_dir():
         raise OutputError(f"{path}: is a {'file' if path.is_file() else 'folder'} there already; choose another name")
+    if format_ending(path) == ".zarr":
+        others = [part.name for part in path.iterdir() if part.name not in STORE_PARTS and not part.name.isdigit()]
+        if others or (read_state(path) is None and any(path.iterdir())):
+            raise OutputError(f"{path}: was not written by tomoseg and is not replaced; choose another place")
+        return
     parts = sorted(path.iterdir()) if path.is_dir() else [path]
     for part in parts:
         if part.name != RECORD and not (tiff_sink.is_ours(part) or _is_recorded(part)):

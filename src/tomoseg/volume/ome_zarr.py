@@ -1,0 +1,218 @@
+"""OME-Zarr 0.4 and 0.5, and plain Zarr arrays: opened at full resolution, read chunk by chunk.
+
+The standard is https://ngff.openmicroscopy.org (0.5: DOI 10.5281/zenodo.14246254); a missing chunk is legal in it
+and stands for the fill value, but it is also what a lost file looks like, so it is refused unless asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Shaped
+
+from tomoseg.errors import InputError, VolumeError
+from tomoseg.volume.base import Region
+from tomoseg.volume.lazy import LazyVolume
+from tomoseg.volume.page import check_type, reading
+from tomoseg.volume.state import read_state
+from tomoseg.volume.voxel_size import VoxelSize, micrometres_in
+
+_LISTED = 6
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An array in a store, its axes' names, and the voxel size along them, 0 where not known."""
+
+    array: zarr.Array[Any]
+    axes: tuple[str, ...]
+    scale_um: tuple[float, ...]
+
+
+def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> LazyVolume:
+    """Open a Zarr store lazily.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    inner
+        Path of a group or array inside it; the root where None.
+    empty_chunks
+        Whether chunks that are missing hold the fill value; else reading them is an error.
+
+    Raises
+    ------
+    VolumeError
+        If there is no Zarr, none or several volumes, an axis beside z, y, x with more than one entry, values
+        that are no grey values, or the store is an output that was never finished.
+    """
+    place = f"{path}:{inner}" if inner else str(path)
+    with reading(place):
+        node = _open_node(path, inner, place)
+    found = _full_resolution(node, place)
+    spatial = _spatial_axes(found, place)
+    check_type(found.array.dtype, place)
+    shape = tuple(found.array.shape[axis] for axis in spatial)
+    depth = shape[0] if len(shape) == 3 else 1
+    return LazyVolume(
+        Path(place),
+        (depth, shape[-2], shape[-1]),
+        found.array.dtype.newbyteorder("="),
+        partial(_load, found.array, spatial, path, empty_chunks),
+        _voxel_size([found.scale_um[axis] for axis in spatial]),
+    )
+
+
+def _open_node(path: Path, inner: str | None, place: str) -> zarr.Array[Any] | zarr.Group:
+    parts = PurePosixPath((inner or "").strip("/")).parts
+    if ".." in parts:
+        raise VolumeError(f"{place}: leads out of the store")
+    state = read_state(path)
+    if state is not None and not state.get("finished", True):
+        raise VolumeError(
+            f"{path}: is not finished ({state.get('verb', 'its verb')} was interrupted); run the same command again, "
+            "and it goes on where it was"
+        )
+    try:
+        return zarr.open(str(path), path="/".join(parts), mode="r")
+    except FileNotFoundError as error:
+        raise VolumeError(f"{place}: holds no Zarr group or array{_children(path, parts)}") from error
+
+
+def _children(path: Path, parts: Sequence[str]) -> str:
+    """Say which groups and arrays there are instead of a missing one."""
+    if not parts:
+        return ""
+    try:
+        names = sorted(zarr.open_group(str(path), mode="r").keys())
+    except (OSError, ValueError):
+        return ""
+    return f"; the root holds {', '.join(names[:_LISTED])}" if names else ""
+
+
+def _full_resolution(node: zarr.Array[Any] | zarr.Group, place: str) -> _Found:
+    if isinstance(node, zarr.Array):
+        axes = ("t", "c", "z", "y", "x")[-node.ndim :] if node.ndim <= 5 else ()
+        return _Found(node, axes, (0.0,) * node.ndim)
+    attributes = dict(node.attrs)
+    ome = attributes.get("ome", attributes)
+    if "plate" in ome:
+        raise VolumeError(f"{place}: is a plate of many images; name one of them, like {place}:/A/1/0")
+    if "multiscales" in ome:
+        return _of_multiscale(node, ome["multiscales"], place)
+    if "bioformats2raw.layout" in ome and "0" in node:
+        return _full_resolution(node["0"], f"{place}:/0")
+    return _only_array(node, place)
+
+
+def _of_multiscale(node: zarr.Group, multiscales: Any, place: str) -> _Found:
+    """Return the first, largest array of a multiscale image."""
+    try:
+        image = multiscales[0]
+        dataset = image["datasets"][0]
+        axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image["axes"]]
+        names = tuple(str(axis["name"]) for axis in axes)
+        units = [axis.get("unit") for axis in axes]
+        array = node[dataset["path"]]
+    except (KeyError, IndexError, TypeError) as error:
+        raise VolumeError(f"{place}: its multiscales metadata is damaged: {error} is missing") from error
+    if not isinstance(array, zarr.Array) or array.ndim != len(names):
+        raise VolumeError(f"{place}: {dataset['path']} is no array of the {len(names)} axes {' '.join(names)}")
+    scale = np.ones(len(names))
+    for given in (*dataset.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())):
+        if given.get("type") == "scale":
+            scale *= given["scale"]
+    sizes = (float(s) * (micrometres_in(unit) or 0.0) for s, unit in zip(scale, units, strict=True))
+    return _Found(array, names, tuple(sizes))
+
+
+def _only_array(node: zarr.Group, place: str) -> _Found:
+    arrays = {f"/{name}": array for name, array in _arrays(node) if array.ndim >= 2}
+    if len(arrays) != 1:
+        listed = ", ".join(f"{name} {array.shape}" for name, array in list(arrays.items())[:_LISTED])
+        raise VolumeError(
+            f"{place}: holds {len(arrays)} arrays and no OME-Zarr image"
+            + (f"; name one of {listed}, like {place}:{next(iter(arrays))}" if arrays else "")
+        )
+    return _full_resolution(next(iter(arrays.values())), place)
+
+
+def _arrays(node: zarr.Group) -> Iterator[tuple[str, zarr.Array[Any]]]:
+    for name, member in sorted(node.members(max_depth=4)):
+        if isinstance(member, zarr.Array):
+            yield name, member
+
+
+def _spatial_axes(found: _Found, place: str) -> list[int]:
+    """Return the axes y, x, and z where there is one; others may have one entry only."""
+    if found.axes[-2:] != ("y", "x") or sorted(set(found.axes)) != sorted(found.axes):
+        raise VolumeError(f"{place}: has the axes {' '.join(found.axes) or found.array.ndim}; z y x are read")
+    others = [name for name, n in zip(found.axes, found.array.shape, strict=True) if name not in "zyx" and n != 1]
+    if others:
+        sizes = " x ".join(map(str, found.array.shape))
+        raise VolumeError(
+            f"{place}: has more than one entry along {' and '.join(others)} ({' '.join(found.axes)}: {sizes}); "
+            "a tomogram has one grey value a voxel"
+        )
+    return [found.axes.index(name) for name in "zyx" if name in found.axes]
+
+
+def _voxel_size(lengths: Sequence[float]) -> VoxelSize | None:
+    known = [length for length in lengths if length > 0]
+    if len(known) < len(lengths):
+        return None
+    z, y, x = lengths if len(lengths) == 3 else (lengths[1], *lengths)
+    return z, y, x
+
+
+def _load(
+    array: zarr.Array[Any], spatial: Sequence[int], path: Path, empty_chunks: bool, region: Region
+) -> Shaped[np.ndarray, "z y x"]:
+    """Read a region file by file, so that a missing or damaged one can be named."""
+    start = [0] * array.ndim
+    stop = [1] * array.ndim
+    for axis, part in zip(spatial, region.slices[-len(spatial) :], strict=True):
+        start[axis], stop[axis] = part.start, part.stop
+    out = np.empty([b - a for a, b in zip(start, stop, strict=True)], array.dtype.newbyteorder("="))
+    for index, box in _files(array, start, stop):
+        key = array.metadata.encode_chunk_key(index)
+        file = path / array.path / key
+        if not empty_chunks and not file.exists():
+            raise VolumeError(
+                f"{path}: the chunk {array.path}/{key} is missing, or was left out for being empty; copy the volume "
+                "again, or, if it is meant to be empty, say --empty-chunks"
+            )
+        there = tuple(slice(part.start - a, part.stop - a) for part, a in zip(box, start, strict=True))
+        try:
+            out[there] = array[box]
+        except (InputError, MemoryError):
+            raise
+        except Exception as error:  # decoders raise every kind
+            line = " ".join(str(error).split())
+            raise VolumeError(
+                f"{path}: the chunk {array.path}/{key} is damaged: {line or type(error).__name__}"
+            ) from error
+    return out.reshape(region.shape)
+
+
+def _files(
+    array: zarr.Array[Any], start: Sequence[int], stop: Sequence[int]
+) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+    """Yield the index of each chunk file (shard, where there are any) of a box, and its part of the box."""
+    edges = array.shards or array.chunks
+    counts = [range(a // n, -(-b // n)) for a, b, n in zip(start, stop, edges, strict=True)]
+    for index in np.ndindex(*(len(count) for count in counts)):
+        place = tuple(count[i] for count, i in zip(counts, index, strict=True))
+        yield (
+            place,
+            tuple(
+                slice(max(a, i * n), min(b, (i + 1) * n)) for i, n, a, b in zip(place, edges, start, stop, strict=True)
+            ),
+        )

@@ -1,0 +1,67 @@
+"""Smaller versions of a volume, each half as large along every axis: means of grey values, modes of labels."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from jaxtyping import Shaped
+
+SMALLEST_EDGE = 128
+"""A level with no edge above this has no smaller one below it."""
+
+Shape = tuple[int, int, int]
+
+
+def level_shapes(shape: Shape) -> tuple[Shape, ...]:
+    """Return the shape (z, y, x) of each level, the volume's own first.
+
+    Examples
+    --------
+    >>> level_shapes((500, 501, 4))
+    ((500, 501, 4), (250, 251, 2), (125, 126, 1))
+    """
+    levels = [shape]
+    while max(levels[-1]) > SMALLEST_EDGE:
+        z, y, x = levels[-1]
+        levels.append((-(-z // 2), -(-y // 2), -(-x // 2)))
+    return tuple(levels)
+
+
+def half_by_mean(values: Shaped[np.ndarray, "*lead z y x"]) -> Shaped[np.ndarray, "*lead half_z half_y half_x"]:
+    """Return the mean of each 2 x 2 x 2 voxels, rounded for integers; at an odd end the last voxel counts twice.
+
+    Examples
+    --------
+    >>> half_by_mean(np.array([[[1, 3, 9]]], np.uint8))
+    array([[[2, 9]]], dtype=uint8)
+    """
+    mean = sum(corner.astype(np.float32) for corner in _corners(values)) / 8
+    return np.asarray(np.rint(mean) if values.dtype.kind in "iu" else mean).astype(values.dtype)
+
+
+def half_by_mode(values: Shaped[np.ndarray, "*lead z y x"]) -> Shaped[np.ndarray, "*lead half_z half_y half_x"]:
+    """Return the most frequent of each 2 x 2 x 2 voxels, the smallest of several; no value appears that was not there.
+
+    Examples
+    --------
+    >>> half_by_mode(np.array([[[1, 3, 9]], [[3, 1, 9]], [[3, 3, 9]]], np.uint8))[:, 0]
+    array([[1, 9],
+           [3, 9]], dtype=uint8)
+    """
+    ranked = np.sort(np.stack(_corners(values)), axis=0)
+    best, best_count = ranked[0].copy(), np.ones(ranked.shape[1:], np.uint8)
+    run = np.ones_like(best_count)
+    for before, here in itertools.pairwise(ranked):
+        run = np.where(here == before, run + np.uint8(1), np.uint8(1))
+        longer = run > best_count
+        best[longer] = here[longer]
+        best_count = np.maximum(best_count, run)
+    return best
+
+
+def _corners(values: Shaped[np.ndarray, "*lead z y x"]) -> list[np.ndarray]:
+    """Return the eight voxels of each cell as eight arrays, the volume continued by its last voxels to even size."""
+    odd = [(0, size % 2) for size in values.shape[-3:]]
+    even = np.pad(values, [(0, 0)] * (values.ndim - 3) + odd, mode="edge") if any(n for _, n in odd) else values
+    return [even[..., z::2, y::2, x::2] for z in (0, 1) for y in (0, 1) for x in (0, 1)]
