@@ -46,7 +46,12 @@ class Runner:
     tile: int
 
     def parts(
-        self, stack: Sequence[Slice], *, box: tuple[slice, slice] | None = None
+        self,
+        stack: Sequence[Slice],
+        *,
+        box: tuple[slice, slice] | None = None,
+        shape: tuple[int, int] | None = None,
+        origin: tuple[int, int] = (0, 0),
     ) -> Iterator[tuple[tuple[slice, slice], Float32[np.ndarray, "class y x"]]]:
         """Yield the class probabilities of a slice tile by tile, with where each lies in the slice.
 
@@ -56,10 +61,12 @@ class Runner:
             Grey values of the slice and its context, rising in z, each (y, x).
         box
             The part (y, x) to be covered; all without it.
+        shape, origin
+            Where `stack` holds only what the box `needed`: pixels of the whole slice, and where `stack` begins.
         """
-        shape = (stack[0].shape[0], stack[0].shape[1])
-        for part in tiles(shape, tile=self.tile, halo=self.network.halo, grid=self.network.grid, box=box):
-            grey = np.stack([cut(values, part) for values in stack])
+        whole = shape or (stack[0].shape[0], stack[0].shape[1])
+        for part in tiles(whole, tile=self.tile, halo=self.network.halo, grid=self.network.grid, box=box):
+            grey = np.stack([cut(values, part, shape=whole, origin=origin) for values in stack])
             given = self.engine.run(self.window.apply(grey))
             yield _clipped(part.core, given[(slice(None), *part.inner)], box)
 

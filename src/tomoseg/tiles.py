@@ -97,20 +97,54 @@ def _fed(size: int, halo: int, grid: int) -> int:
     return -(-size // grid) * grid + 2 * halo
 
 
-def cut(values: Shaped[np.ndarray, "*lead y x"], part: Tile) -> Shaped[np.ndarray, "*lead height width"]:
-    """Return the input of a tile: `values`, continued by reflection about the slice's first and last pixels.
+def cut(
+    values: Shaped[np.ndarray, "*lead y x"],
+    part: Tile,
+    *,
+    shape: tuple[int, int] | None = None,
+    origin: tuple[int, int] = (0, 0),
+) -> Shaped[np.ndarray, "*lead height width"]:
+    """Return the input of a tile: the slice, continued by reflection about its first and last pixels.
+
+    Parameters
+    ----------
+    values
+        The slice, or as much of it as the tile `needed`.
+    part
+        The tile.
+    shape
+        Pixels of the whole slice along (y, x); those of `values` without it.
+    origin
+        Where in the slice `values` begins.
 
     Examples
     --------
     >>> cut(np.arange(4)[None], Tile(0, 1, 0, 4, 1, 1 + 2, 4 + 2))[0]
     array([1, 0, 1, 2, 3, 2])
     """
-    rows = reflected(part.y0 - part.halo, part.height, values.shape[-2])
-    columns = reflected(part.x0 - part.halo, part.width, values.shape[-1])
+    height, width = shape or (values.shape[-2], values.shape[-1])
+    rows = reflected(part.y0 - part.halo, part.height, height) - origin[0]
+    columns = reflected(part.x0 - part.halo, part.width, width) - origin[1]
     inside_y, inside_x = _contiguous(rows), _contiguous(columns)
     if inside_y and inside_x:
         return values[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return values[..., rows[:, None], columns]
+
+
+def needed(shape: tuple[int, int], *, halo: int, grid: int, box: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Return the part (y, x) of a slice of `shape` that the tiles of a box look at.
+
+    Examples
+    --------
+    >>> needed((100, 100), halo=8, grid=4, box=(slice(0, 10), slice(50, 60)))
+    (slice(0, 20, None), slice(40, 68, None))
+    """
+    found = []
+    for size, wanted in zip(shape, box, strict=True):
+        first = wanted.start // grid * grid
+        index = reflected(first - halo, _fed(wanted.stop - first, halo, grid), size)
+        found.append(slice(int(index.min()), int(index.max()) + 1))
+    return found[0], found[1]
 
 
 def reflected(start: int, length: int, size: int) -> Int64[np.ndarray, " n"]:

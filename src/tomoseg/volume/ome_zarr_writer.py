@@ -50,6 +50,10 @@ class ImageSpec:
         Names along a leading axis c; without any there is no such axis.
     classes
         For a label image: value -> name.
+    chunk
+        Voxels of a chunk along (z, y, x).
+    pyramid
+        Whether there are smaller levels.
     """
 
     name: str
@@ -59,14 +63,16 @@ class ImageSpec:
     voxel_size_um: tuple[float, float, float] | None = None
     channels: tuple[str, ...] = ()
     classes: Mapping[int, str] | None = None
+    chunk: Shape = CHUNK
+    pyramid: bool = True
 
     @property
     def levels(self) -> tuple[Shape, ...]:
         """Shape (z, y, x) of each level of the pyramid."""
-        return level_shapes(self.shape)
+        return level_shapes(self.shape) if self.pyramid else (self.shape,)
 
 
-def whole_chunks(shape: Shape, *, shard: Shape) -> Shape:
+def whole_chunks(shape: Shape, *, shard: Shape, chunk: Shape = CHUNK) -> Shape:
     """Return the shard edges for a volume of `shape`: as asked, whole chunks, no longer than the volume needs.
 
     Examples
@@ -75,12 +81,13 @@ def whole_chunks(shape: Shape, *, shard: Shape) -> Shape:
     (32, 512, 512)
     """
     z, y, x = (
-        -(-min(size, asked) // chunk) * chunk for size, asked, chunk in zip(shape, shard, chunk_of(shape), strict=True)
+        -(-min(size, asked) // edge) * edge
+        for size, asked, edge in zip(shape, shard, chunk_of(shape, chunk), strict=True)
     )
     return z, y, x
 
 
-def chunk_of(shape: Shape) -> Shape:
+def chunk_of(shape: Shape, chunk: Shape = CHUNK) -> Shape:
     """Return the chunk's edges for a volume of `shape`, no longer than the volume.
 
     Examples
@@ -88,7 +95,7 @@ def chunk_of(shape: Shape) -> Shape:
     >>> chunk_of((8, 501, 501))
     (8, 128, 128)
     """
-    z, y, x = (min(edge, size) for edge, size in zip(CHUNK, shape, strict=True))
+    z, y, x = (min(edge, size) for edge, size in zip(chunk, shape, strict=True))
     return z, y, x
 
 
@@ -112,8 +119,8 @@ def create_image(folder: Path, spec: ImageSpec, *, state: Mapping[str, Any] | No
             str(level),
             shape=(*lead, *shape),
             dtype=spec.dtype,
-            chunks=(*(1 for _ in lead), *chunk_of(shape)),
-            shards=(*(1 for _ in lead), *whole_chunks(shape, shard=spec.shard)),
+            chunks=(*(1 for _ in lead), *chunk_of(shape, spec.chunk)),
+            shards=(*(1 for _ in lead), *whole_chunks(shape, shard=spec.shard, chunk=spec.chunk)),
             compressors=[ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
             dimension_names=("c", *names) if lead else names,
             fill_value=0,
@@ -261,7 +268,7 @@ def _metadata(spec: ImageSpec) -> dict[str, Any]:
 
 
 def _dataset(spec: ImageSpec, level: int) -> dict[str, Any]:
-    """Return a level's path, voxel size, and shift: the centre of its first voxel is that of the 2**level first ones."""
+    """Return a level's path, voxel size, and shift: a voxel's centre is that of the voxels that it stands for."""
     size = np.asarray(spec.voxel_size_um or (1.0, 1.0, 1.0)) * 2**level
     shift = size / 2 - size / 2 ** (level + 1)
     lead = [1.0] if spec.channels else []

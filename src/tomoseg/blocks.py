@@ -1,0 +1,236 @@
+"""A block of a volume in, its labels, probabilities, uncertainty and sums out.
+
+A block is what one task reads, segments and writes: a few whole slices, or a part of them. Blocks see their
+surroundings (context slices and halo), so that cutting a volume into other blocks changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8, UInt16
+
+from tomoseg.labels import UNLABELLED
+from tomoseg.noise_level import estimate_noise_std
+from tomoseg.predict import Runner
+from tomoseg.slices import context_slices
+from tomoseg.tiles import needed
+from tomoseg.unet import UNetConfig
+from tomoseg.volume import Grey, Region, Volume
+from tomoseg.window import Window
+
+BINS = 64
+"""Bins of a slice's histogram, from half a window's width below the window to half a width above it."""
+
+_LOOK_EDGE = 256
+_LEAST_EDGE = 16
+
+LEVELS_16 = 65535
+"""Probability 1 in 16 bits."""
+
+Take = Callable[[int, tuple[slice, slice], Float32[np.ndarray, "class y x"]], None]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """The grey values that a block needs: its slices and their context, its pixels and their halo.
+
+    Attributes
+    ----------
+    region
+        The block in voxels of the volume.
+    values
+        Grey values (z, y, x).
+    start
+        Where in the volume `values` begins, (z, y, x).
+    shape
+        Pixels of a whole slice of the volume along (y, x).
+    numbers
+        Position of each slice of the volume along z.
+    """
+
+    region: Region
+    values: Grey
+    start: tuple[int, int, int]
+    shape: tuple[int, int]
+    numbers: Sequence[int]
+
+    def stack(self, z: int, context: int) -> list[Shaped[np.ndarray, "y x"]]:
+        """Return slice `z` of the volume and its context, rising in z."""
+        return [self.values[i - self.start[0]] for i in context_slices(z, numbers=self.numbers, context=context)]
+
+    def own(self, z: int) -> Shaped[np.ndarray, "y x"]:
+        """Return the block's own pixels of slice `z`."""
+        _, y, x = self.start
+        region = self.region
+        return self.values[z - self.start[0], region.y0 - y : region.y1 - y, region.x0 - x : region.x1 - x]
+
+
+def slab_region(shape: tuple[int, int, int], region: Region, *, network: UNetConfig, numbers: Sequence[int]) -> Region:
+    """Return the part of a volume of `shape` (z, y, x) that must be read for a block.
+
+    Examples
+    --------
+    >>> network = UNetConfig(classes=2, context=1)
+    >>> slab_region((9, 200, 50), Region(4, 6, 0, 100, 0, 50), network=network, numbers=range(9))
+    Region(z0=3, z1=7, y0=0, y1=160, x0=0, x1=50)
+    """
+    ends = [context_slices(z, numbers=numbers, context=network.context) for z in range(region.z0, region.z1)]
+    zs = [z for found in ends for z in found]
+    rows, columns = needed(
+        shape[1:],
+        halo=network.halo,
+        grid=network.grid,
+        box=(slice(region.y0, region.y1), slice(region.x0, region.x1)),
+    )
+    return Region(min(zs), max(zs) + 1, rows.start, rows.stop, columns.start, columns.stop)
+
+
+def read_slab(volume: Volume, region: Region, *, network: UNetConfig, numbers: Sequence[int]) -> Slab:
+    """Read what a block needs; raises as the volume's `read` does."""
+    part = slab_region(volume.shape, region, network=network, numbers=numbers)
+    return Slab(region, volume.read(part), (part.z0, part.y0, part.x0), volume.shape[1:], numbers)
+
+
+def run_slab(runner: Runner, slab: Slab, take: Take) -> Iterator[int]:
+    """Run the network on a block slice by slice; yield how many slices are done.
+
+    Parameters
+    ----------
+    runner
+        Runs the network.
+    slab
+        What the block needs.
+    take
+        Gets the slice's place in the block, the place (y, x) in it, and the class probabilities there.
+    """
+    region = slab.region
+    box = (slice(region.y0, region.y1), slice(region.x0, region.x1))
+    for done, z in enumerate(range(region.z0, region.z1)):
+        stack = slab.stack(z, runner.network.context)
+        for core, found in runner.parts(stack, box=box, shape=slab.shape, origin=slab.start[1:]):
+            rows, columns = (
+                slice(part.start - start, part.stop - start)
+                for part, start in zip(core, (region.y0, region.x0), strict=True)
+            )
+            take(done, (rows, columns), found)
+        yield done + 1
+
+
+class Levels16:
+    """Probabilities of a block in 16 bits, as they are kept while the axes are averaged."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        self.values: UInt16[np.ndarray, "class z y x"] = np.empty((classes, *shape), np.uint16)
+
+    def take(self, z: int, core: tuple[slice, slice], found: Float32[np.ndarray, "class y x"]) -> None:
+        """Keep the probabilities of a tile."""
+        self.values[(slice(None), z, *core)] = np.rint(found * LEVELS_16)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which outputs a block gives beside its class indices."""
+
+    probabilities: bool = False
+    uncertainty: bool = False
+
+
+class Outputs:
+    """Class indices of a block, the outputs that are wanted, and exact sums for each slice.
+
+    Attributes
+    ----------
+    index
+        Class indices, `UNLABELLED` outside the field of view.
+    levels
+        Probability of each class, 0 to 255; no classes where not wanted.
+    uncertainty
+        Entropy of the probabilities over that of equal ones, 0 to 255; empty where not wanted. 255 means that
+        the network can't tell; DOI 10.1002/j.1538-7305.1948.tb01338.x (Shannon).
+    voxels
+        Voxels of each class in each slice.
+    sums
+        Sum of each class's probability in each slice.
+    confidence
+        Sum of the largest probability in each slice.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], classes: int, wanted: Wanted, inside: Bool[np.ndarray, "z y x"]):
+        depth = shape[0]
+        self._inside = inside
+        self.index: UInt8[np.ndarray, "z y x"] = np.full(shape, UNLABELLED, np.uint8)
+        self.levels: UInt8[np.ndarray, "class z y x"] = np.zeros((wanted.probabilities * classes, *shape), np.uint8)
+        self.uncertainty: UInt8[np.ndarray, "z y x"] = np.zeros((wanted.uncertainty * depth, *shape[1:]), np.uint8)
+        self.voxels: Int64[np.ndarray, "z class"] = np.zeros((depth, classes), np.int64)
+        self.sums: Float64[np.ndarray, "z class"] = np.zeros((depth, classes))
+        self.confidence: Float64[np.ndarray, " z"] = np.zeros(depth)
+
+    def take(self, z: int, core: tuple[slice, slice], found: Float32[np.ndarray, "class y x"]) -> None:
+        """Keep what a tile gives."""
+        inside = self._inside[(z, *core)]
+        best = found.argmax(axis=0).astype(np.uint8)
+        self.index[(z, *core)] = np.where(inside, best, np.uint8(UNLABELLED))
+        if len(self.levels):
+            self.levels[(slice(None), z, *core)] = np.rint(255 * found) * inside
+        if len(self.uncertainty):
+            self.uncertainty[(z, *core)] = np.rint(255 * normalised_entropy(found)) * inside
+        self.voxels[z] += np.bincount(best[inside], minlength=len(found))
+        self.sums[z] += found.sum(axis=(1, 2), where=inside, dtype=np.float64)
+        self.confidence[z] += found.max(axis=0).sum(where=inside, dtype=np.float64)
+
+
+def normalised_entropy(probabilities: Float32[np.ndarray, "class y x"]) -> Float32[np.ndarray, "y x"]:
+    """Return the entropy of class probabilities over its largest value: 0 certain, 1 all classes alike.
+
+    Examples
+    --------
+    >>> normalised_entropy(np.array([[[1.0, 0.5]], [[0.0, 0.5]]], np.float32)).round(3)
+    array([[0., 1.]], dtype=float32)
+    """
+    logs = np.log(np.maximum(probabilities, np.float32(1e-12)))
+    negative = (probabilities * logs).sum(axis=0) / np.float32(np.log(len(probabilities)))
+    return np.abs(np.clip(negative, -1, 0))
+
+
+def average(levels: Sequence[UInt16[np.ndarray, "class y x"]]) -> Float32[np.ndarray, "class y x"]:
+    """Return the mean of probabilities in 16 bits, in a fixed order."""
+    total = np.zeros(levels[0].shape, np.float32)
+    for found in levels:
+        total += found
+    return total / np.float32(LEVELS_16 * len(levels))
+
+
+@dataclass(frozen=True)
+class GreyStatistics:
+    """What the grey values of a slice look like, in units of the model's window.
+
+    Attributes
+    ----------
+    histogram
+        Counts in `BINS` bins over the window and half its width on either side; beyond, the last bin counts.
+    noise
+        Std of the noise in window widths; None where it can't be told.
+    """
+
+    histogram: Int64[np.ndarray, " bin"]
+    noise: float | None
+
+
+def grey_statistics(
+    values: Shaped[np.ndarray, "y x"], *, window: Window, inside: Bool[np.ndarray, "y x"]
+) -> GreyStatistics:
+    """Measure the grey values of a slice inside the field of view.
+
+    The histogram takes evenly spaced pixels, some 256 x 256; the noise is estimated in a square of that size
+    in the middle: both for every slice of a volume at a cost that does not matter.
+    """
+    step = max(1, int(np.sqrt(values.size) / _LOOK_EDGE))
+    relative = window.apply(values[::step, ::step][inside[::step, ::step]])
+    bins = np.clip((relative + 0.5) * (BINS / 2), 0, BINS - 1).astype(np.int64)
+    rows, columns = (slice(max(0, (size - _LOOK_EDGE) // 2), (size + _LOOK_EDGE) // 2) for size in values.shape)
+    middle, shown = values[rows, columns], inside[rows, columns]
+    noise = estimate_noise_std(middle, inside=shown) if min(middle.shape) >= _LEAST_EDGE and shown.any() else 0.0
+    return GreyStatistics(np.bincount(bins, minlength=BINS), noise / window.width if noise > 0 else None)
