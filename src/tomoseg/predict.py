@@ -97,11 +97,21 @@ def choose_tile(network: UNetConfig, *, memory: int = DEFAULT_MEMORY) -> int:
     >>> choose_tile(UNetConfig(classes=3)), choose_tile(UNetConfig(classes=3), memory=100_000_000)
     (1024, 392)
     """
+    edge = tile_for_memory(memory, bytes_per_pixel=bytes_per_pixel(network), halo=network.halo, grid=network.grid)
+    return min(MOST_EDGE, edge)
+
+
+def bytes_per_pixel(network: UNetConfig) -> int:
+    """Return the bytes that a forward pass takes at its peak for each pixel that is fed.
+
+    Examples
+    --------
+    >>> bytes_per_pixel(UNetConfig(classes=3))
+    384
+    """
     # each step has a quarter of the pixels of the one above it
     channels = max(-(-width // 4**step) for step, width in enumerate(network.widths))
-    per_pixel = _BYTES_PER_PIXEL_AND_CHANNEL * channels
-    edge = tile_for_memory(memory, bytes_per_pixel=per_pixel, halo=network.halo, grid=network.grid)
-    return min(MOST_EDGE, edge)
+    return _BYTES_PER_PIXEL_AND_CHANNEL * channels
 
 
 def read_stack(read: Callable[[int], Slice], channels: Sequence[int]) -> list[Slice]:

@@ -21,7 +21,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from tomoseg.volume.base import Region
 from tomoseg.volume.pyramid import Shape, half_by_mean, half_by_mode, level_shapes
 from tomoseg.volume.sink import Content
-from tomoseg.volume.state import STATE
+from tomoseg.volume.state import NOTES, STATE
 
 CHUNK: Shape = (16, 128, 128)
 """Voxels of a chunk, the least that is read; a shard is whole chunks."""
@@ -109,7 +109,7 @@ def create_image(folder: Path, spec: ImageSpec, *, state: Mapping[str, Any] | No
     spec
         The image.
     state
-        Goes into the group's attributes under `STATE`.
+        Goes into the group's attributes under `STATE`, and there is a group `NOTES` then.
     """
     attributes: dict[str, Any] = {"ome": _metadata(spec)}
     group = zarr.open_group(str(folder), mode="a", zarr_format=3)
@@ -127,7 +127,10 @@ def create_image(folder: Path, spec: ImageSpec, *, state: Mapping[str, Any] | No
             overwrite=True,
             config={"write_empty_chunks": True},
         )
-    group.attrs.update(attributes if state is None else {**attributes, STATE: dict(state)})
+    if state is not None:
+        group.require_group(NOTES)
+        attributes[STATE] = dict(state)
+    group.attrs.update(attributes)
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -175,7 +178,8 @@ def build_pyramid(folder: Path) -> Iterator[float]:
     """Compute the smaller levels of the image in `folder` from its first one; yield the share that is done."""
     group = zarr.open_group(str(folder), mode="r+")
     reduce = half_by_mode if "image-label" in group.attrs["ome"] else half_by_mean  # type: ignore[operator]
-    arrays = [group[str(level)] for level in range(sum(1 for _ in group.array_keys()))]
+    levels = len(group.attrs["ome"]["multiscales"][0]["datasets"])  # type: ignore[call-overload, index]
+    arrays = [group[str(level)] for level in range(levels)]
     total = sum(array.size for array in arrays[1:])
     done = 0
     for level, (finer, coarser) in enumerate(itertools.pairwise(arrays), start=1):

@@ -10,6 +10,9 @@ from typing import Any
 STATE = "tomoseg"
 """Attribute of a group that tomoseg wrote: by which verb, and whether it is finished."""
 
+NOTES = "tomoseg"
+"""Group in a store for what is no image: the record, and what is known of each block."""
+
 
 def read_state(path: Path) -> Mapping[str, Any] | None:
     """Return what tomoseg noted in the root of a store that it wrote; None for a store of others, or no store."""

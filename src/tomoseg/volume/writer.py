@@ -20,7 +20,7 @@ from tomoseg.errors import OutputError
 from tomoseg.volume import tiff_sink
 from tomoseg.volume.sink import Content, Sink
 from tomoseg.volume.source import FORMATS, PARTIAL, format_ending
-from tomoseg.volume.state import read_state
+from tomoseg.volume.state import NOTES, read_state
 
 RECORD = "provenance.json"
 """Name of the record in an output that is a folder; what stands after the stem of one that is a file."""
@@ -37,7 +37,7 @@ TARGETS = {
 """Ending of a file that is written slice by slice -> the module of this package whose `open_sink` does it."""
 
 
-STORE_PARTS = ("zarr.json", "probabilities", "uncertainty", "blocks", RECORD)
+STORE_PARTS = ("zarr.json", "probabilities", "uncertainty", "axis_z", "axis_y", "axis_x", NOTES)
 """What tomoseg writes into the root of a Zarr store, beside the levels 0, 1, ..."""
 
 
@@ -97,10 +97,14 @@ def record_path(path: Path) -> Path:
 
     Examples
     --------
-    >>> record_path(Path("out")).as_posix(), record_path(Path("out/labels.tif")).as_posix()
-    ('out/provenance.json', 'out/labels.provenance.json')
+    >>> record_path(Path("out")).as_posix(), record_path(Path("labels.tif")).as_posix()
+    ('out/provenance.json', 'labels.provenance.json')
+    >>> record_path(Path("out.zarr")).as_posix()
+    'out.zarr/tomoseg/provenance.json'
     """
-    if is_directory(path):
+    if format_ending(path) == ".zarr":
+        return path / NOTES / RECORD
+    if is_folder(path):
         return path / RECORD
     return path.with_name(f"{path.name[: -len(format_ending(path))]}.{RECORD}")
 
@@ -216,7 +220,7 @@ class SliceWriter:
             raise ValueError(f"{self._path}: {self._written} of {self._content.shape[0]} slices were written")
         record = None if self._record is None else json.dumps(self._record, indent=2) + "\n"
         if is_directory(self._path):
-            _write_text(self._partial / RECORD, record)
+            _write_text(self._partial / record_path(self._path).relative_to(self._path), record)
             replace_folder(self._partial, self._path)
             return
         companion = companion_path(self._path)

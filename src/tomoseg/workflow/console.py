@@ -45,13 +45,13 @@ class _Plain:
             self._last, self._said = now, True
             share = min(1.0, done / self._total)
             left = (now - self._began) * (1 - share) / share if share else None
-            rest = f", {_duration(left)} left" if left is not None else ""
+            rest = f", {duration(left)} left" if left is not None else ""
             self._write(f"{self._title}: {100 * share:.0f} %{rest}{note and ', ' + note}")
 
     def finish(self) -> None:
         took = time.monotonic() - self._began
         if took >= 2 or self._said:
-            self._write(f"{self._title}: done in {_duration(took)}{self._note and ', ' + self._note}")
+            self._write(f"{self._title}: done in {duration(took)}{self._note and ', ' + self._note}")
 
 
 class _Rich:
@@ -119,5 +119,14 @@ class Console:
             bar.update(total)
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+def duration(seconds: float) -> str:
+    """Return a time in words: seconds up to a minute and a half, then minutes, then hours.
+
+    Examples
+    --------
+    >>> duration(42), duration(150), duration(7200)
+    ('42 s', '2.5 min', '2.0 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

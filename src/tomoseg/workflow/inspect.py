@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tomoseg.provenance import record
 from tomoseg.workflow.common import Reading, SourcePath, limit_threads
-from tomoseg.workflow.console import Console
+from tomoseg.workflow.console import Console, duration
 from tomoseg.workflow.reading import Source, open_source
 
 _TRIED_EDGE = 512
@@ -99,19 +99,9 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("clipped", f"{100 * found['clipped_low']:.2f} % at the low end, {100 * found['clipped_high']:.2f} % high"),
         ("noise std", f"{found['noise_std']:.4g} grey values{unit}"),
         ("blur", blur),
-        ("segmenting it takes", f"about {_time(found['predict_seconds'])} and {found['predict_bytes'] / 1e9:.1f} GB, "
-                                "with the default network on this machine as busy as it is now"),
+        ("segmenting it takes", f"about {duration(found['predict_seconds'])} and {found['predict_bytes'] / 1e9:.1f} "
+                                "GB, with the default network on this machine as busy as it is now"),
     ]  # fmt: skip
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 90
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def _write(folder: Path, found: dict[str, Any], histogram: Any, source: Source, settings: InspectSettings) -> None:

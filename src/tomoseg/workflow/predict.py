@@ -1,68 +1,68 @@
-"""`tomoseg predict`: a volume in, its segmentation out."""
+"""`tomoseg predict`: a volume in, its segmentation out, whatever its size, and nothing lost on the way."""
 
 from __future__ import annotations
 
-import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import psutil
 from pydantic import Field
 
-from tomoseg.errors import PairingError, SettingError
+from tomoseg.errors import InputError, PairingError, SettingError
 from tomoseg.provenance import record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, limit_threads
-from tomoseg.workflow.console import Console
-from tomoseg.workflow.reading import Source, cache_for, open_source
+from tomoseg.workflow.console import Console, duration
+from tomoseg.workflow.reading import Source, open_source
 
 if TYPE_CHECKING:
     from tomoseg.model_file import Model, ModelRecord
     from tomoseg.predict import Runner
     from tomoseg.volume import Volume
+    from tomoseg.workflow.predict_plan import Plan, Task
+    from tomoseg.workflow.predict_store import Store
+    from tomoseg.workflow.predict_task import Job
+
+_SAME_EDGE = 0.01
 
 
 class PredictSettings(Reading):
     """Segment a volume with a trained model."""
 
     model: Annotated[ModelFile, Field(description="model file, NAME.tomoseg")]
-    source: Annotated[SourcePath, Field(description="folder of slices, or a multi-page TIFF")]
-    out: Annotated[Target, Field(description="folder for one TIFF a slice, or one stack NAME.tif")]
+    source: Annotated[SourcePath, Field(description="folder of slices, or a volume in any format that is read")]
+    out: Annotated[
+        Target, Field(description="NAME.zarr, a folder for one TIFF a slice, or another volume, like NAME.tif")
+    ]
+    axes: Annotated[
+        Literal["z", "zyx"], Field(description="along z, or along all three axes, averaged; three times the work")
+    ] = "z"
     values: Annotated[
         Literal["labels", "indices"], Field(description="write the values of your labels, or class indices 0, 1, ...")
     ] = "labels"
     probabilities: Annotated[
-        bool, Field(description="write each class's probability, too: 0 to 255, beside OUT, _CLASS in the name")
+        bool,
+        Field(
+            description="write each class's probability, too: 0 to 255, inside NAME.zarr or beside, _CLASS in the name"
+        ),
     ] = False
-    memory: Annotated[str, Field(description="memory for a tile, like 500MB or 2GB")] = "2GB"
+    uncertainty: Annotated[bool, Field(description="write where the model is unsure, too: entropy, 0 to 255")] = False
+    memory: Annotated[str, Field(description="memory for all processes together, like 500MB or 2GB")] = "2GB"
+    workers: Annotated[int, Field(ge=1, description="processes on this machine")] = 1
+    scheduler: Annotated[
+        str | None, Field(description="an existing Dask scheduler, tcp://HOST:PORT; its workers see the same paths")
+    ] = None
     force: Annotated[bool, Field(description="replace an output that tomoseg wrote")] = False
 
 
-def make_runner(model: Model, *, memory: str = "2GB") -> Runner:
-    """Return the model ready to run."""
+def make_runner(model: Model, *, tile: int | None = None) -> Runner:
+    """Return the model ready to run, in tiles of at most `tile` pixels."""
     from tomoseg.engine import TorchEngine
     from tomoseg.predict import Runner, choose_tile
 
-    tile = choose_tile(model.record.network, memory=parse_memory(memory))
-    return Runner(TorchEngine(model.network()), model.record.network, model.record.window, tile)
-
-
-def parse_memory(text: str) -> int:
-    """Read an amount of memory in bytes.
-
-    Raises
-    ------
-    SettingError
-        If it has another form.
-
-    Examples
-    --------
-    >>> parse_memory("500MB"), parse_memory("1.5GB")
-    (500000000, 1500000000)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text.strip().upper())
-    if found is None or float(found[1]) == 0:
-        raise SettingError(f"--memory {text!r} is no amount of memory; write it like 500MB or 2GB")
-    return int(float(found[1]) * 1000 ** (["KB", "MB", "GB", "TB"].index(found[2]) + 1))
+    network = model.record.network
+    return Runner(TorchEngine(model.network()), network, model.record.window, tile or choose_tile(network))
 
 
 def refuse_other_type(record: ModelRecord, volume: Volume) -> None:
@@ -81,21 +81,58 @@ def refuse_other_type(record: ModelRecord, volume: Volume) -> None:
 
 
 def run(settings: PredictSettings, console: Console) -> None:
-    """Segment and write."""
-    limit_threads(settings.threads)
+    """Segment and write; an output that was begun goes on where it was."""
     from tomoseg.model_file import load_model
-    from tomoseg.slices import slice_numbers
-    from tomoseg.volume import check_target
+    from tomoseg.workflow.predict_store import begun_plan, working_place
 
     model = load_model(settings.model)
-    if settings.values == "labels" and isinstance(model.record.classes[0].value, str):
-        settings = settings.model_copy(update={"values": "indices"})
-        names = ", ".join(f"{order} {item.name}" for order, item in enumerate(model.record.classes))
-        console.say(f"the labels were colours; the segmentation holds class indices: {names}")
-    for target in _targets(settings, model):
-        check_target(target, settings.force)
+    settings = _with_values(settings, model, console)
+    place = working_place(settings.out, force=settings.force)
+    begun = begun_plan(place)
+    _check_targets(settings, model, place, begun)
     source = open_source(settings.source, roi=settings.roi, mask=settings.mask)
     refuse_other_type(model.record, source.volume)
+    _check_neighbours(source, model, settings)
+    plan = _plan(settings, source, model, begun)
+    limit_threads(plan.threads)
+    store = _store(place, plan, begun, model)
+    job = _job(settings, store)
+    began = time.monotonic()
+    try:
+        _run_tasks(settings, store, job, console)
+        _finish(settings, store, source, model, console)
+    except KeyboardInterrupt:
+        console.say(f"what is done is kept in {place}; the same command goes on with it")
+        raise
+    voxels = np.prod(plan.box.shape, dtype=np.int64)
+    took = time.monotonic() - began
+    console.say(f"{voxels / 1e6:.4g} million voxels in {duration(took)}, {voxels / 1e6 / took:.3g} million a second")
+
+
+def _with_values(settings: PredictSettings, model: Model, console: Console) -> PredictSettings:
+    """Turn to class indices where the labels were colours."""
+    if settings.values == "indices" or not isinstance(model.record.classes[0].value, str):
+        return settings
+    names = ", ".join(f"{order} {item.name}" for order, item in enumerate(model.record.classes))
+    console.say(f"the labels were colours; the segmentation holds class indices: {names}")
+    return settings.model_copy(update={"values": "indices"})
+
+
+def _check_targets(settings: PredictSettings, model: Model, place: Path, begun: Plan | None) -> None:
+    from tomoseg.volume import check_target
+    from tomoseg.workflow.predict_store import refuse_unreadable
+    from tomoseg.workflow.predict_targets import targets
+
+    for target in targets(settings, model):
+        if begun is None or target != place:
+            check_target(target, settings.force)
+    refuse_unreadable(place)
+
+
+def _check_neighbours(source: Source, model: Model, settings: PredictSettings) -> None:
+    """Refuse a source without the neighbours that the model looks at, or one that is not the same along all axes."""
+    from tomoseg.slices import slice_numbers
+
     context, numbers = model.record.network.context, slice_numbers(source.volume.names)
     there = set(numbers)
     if context and not any(number + 1 in there for number in numbers):
@@ -103,101 +140,215 @@ def run(settings: PredictSettings, console: Console) -> None:
             f"the model looks at {context} neighbouring slices on either side, but {settings.source} has no two "
             "slices with consecutive numbers; give the whole scan, or a model trained with --context 0"
         )
-    _segment(source, model, numbers, settings, console)
-    for target in _targets(settings, model):
-        console.result(f"written: {target}")
-
-
-def _targets(settings: PredictSettings, model: Model) -> list[Path]:
-    if not settings.probabilities:
-        return [settings.out]
-    names = [re.sub(r"[^\w.-]+", "_", item.name) for item in model.record.classes]
-    return [settings.out, *(settings.out.with_stem(f"{settings.out.stem}_{name}") for name in names)]
-
-
-def _segment(
-    source: Source, model: Model, numbers: tuple[int, ...], settings: PredictSettings, console: Console
-) -> None:
-    from contextlib import ExitStack
-
-    from tomoseg.predict import read_stack
-    from tomoseg.slices import context_slices
-    from tomoseg.volume import SliceWriter
-
-    region, runner = source.region, make_runner(model, memory=settings.memory)
-    cache = cache_for(source.volume)
-    zs = range(region.z0, region.z1)
-    sample = _written(np.zeros((1, 1), np.uint8), model.record, settings)
-    types = [sample.dtype] + [np.dtype(np.uint8)] * (len(_targets(settings, model)) - 1)
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                SliceWriter(
-                    target,
-                    shape=region.shape,
-                    dtype=dtype,
-                    names=[source.volume.names[z] for z in zs],
-                    voxel_size_um=source.volume.voxel_size_um,
-                    force=settings.force,
-                    extra_json=_record(source, model, settings),
-                )
-            )
-            for target, dtype in zip(_targets(settings, model), types, strict=True)
-        ]
-        for z in console.track(zs, "segmenting", len(zs)):
-            channels = context_slices(z, numbers=numbers, context=runner.network.context)
-            index, levels = _one(runner, read_stack(cache.read, channels), source, z, len(writers) > 1)
-            writers[0].write(_written(index, model.record, settings))
-            for writer, level in zip(writers[1:], levels, strict=True):
-                writer.write(level)
-
-
-def _one(
-    runner: Runner, stack: list[np.ndarray], source: Source, z: int, with_levels: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class indices of the region's part of a slice, and each class's probability as 0 to 255."""
-    _, rows, columns = source.region.slices
-    height, width = source.region.shape[1:]
-    index = np.full((height, width), 255, np.uint8)
-    levels = np.zeros((runner.network.classes if with_levels else 0, height, width), np.uint8)
-    for (y, x), probabilities in runner.parts(stack, box=(rows, columns)):
-        here = (
-            slice(y.start - rows.start, y.stop - rows.start),
-            slice(x.start - columns.start, x.stop - columns.start),
+    if settings.axes == "z":
+        return
+    if numbers != tuple(range(numbers[0], numbers[0] + len(numbers))):
+        raise SettingError(f"--axes zyx needs all slices of a scan; in {settings.source} some numbers are missing")
+    size = source.volume.voxel_size_um
+    if size is None:
+        raise SettingError(
+            f"--axes zyx needs voxels of one size along all axes, and {settings.source} does not say its voxel size; "
+            "state it: tomoseg convert SOURCE OUT.zarr --voxel-size UM"
         )
-        index[here] = probabilities.argmax(axis=0)
-        if with_levels:
-            levels[(slice(None), *here)] = np.round(255 * probabilities)
-    outside = ~source.view.inside(z)[rows, columns]
-    index[outside] = 255
-    levels[:, outside] = 0
-    return index, levels
+    if max(size) > (1 + _SAME_EDGE) * min(size):
+        edges = " x ".join(f"{edge:g}" for edge in size)
+        raise SettingError(f"--axes zyx needs voxels of one size along all axes; here they are {edges} um (z, y, x)")
 
 
-def _written(index: np.ndarray, record: ModelRecord, settings: PredictSettings) -> np.ndarray:
-    from tomoseg.labels import decode, outside_value
-
-    if settings.values == "indices":
-        return index
-    return decode(index, record.classes, outside=outside_value(record.classes, record.unlabelled))
-
-
-def _record(source: Source, model: Model, settings: PredictSettings) -> dict[str, Any]:
+def _plan(settings: PredictSettings, source: Source, model: Model, begun: Plan | None) -> Plan:
+    """Decide what to do; an output that was begun keeps what was chosen for it."""
     from tomoseg.labels import outside_value
+    from tomoseg.workflow.predict_plan import CHOSEN, Plan, choose_block, fingerprint, parse_threads, refuse_other_plan
 
-    record_ = model.record
-    classes = {
-        item.name: order if settings.values == "indices" else item.value for order, item in enumerate(record_.classes)
-    }
-    outside = 255 if settings.values == "indices" else outside_value(record_.classes, record_.unlabelled)
+    model_record, by_index = model.record, settings.values == "indices"
+    values = [order if by_index else int(item.value) for order, item in enumerate(model_record.classes)]
+    outside = 255 if by_index else outside_value(model_record.classes, model_record.unlabelled)
+    box, volume = source.region, source.volume
+    needs, memory = _needs(settings, source, model), _memory_each(settings)
+    plan = Plan(
+        model=model.content,
+        source=fingerprint(source.path),
+        shape=volume.shape,
+        region=(box.z0, box.z1, box.y0, box.y1, box.x0, box.x1),
+        mask=settings.mask,
+        axes=settings.axes,
+        values=settings.values,
+        probabilities=settings.probabilities,
+        uncertainty=settings.uncertainty,
+        voxel_size_um=volume.voxel_size_um,
+        label_values=tuple(values),
+        label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),
+        outside_value=outside,
+        engine={"name": "torch", "precision": "f32"},
+        threads=parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler),
+        **dict(zip(("block", "tile"), choose_block(needs, memory=memory), strict=True)),
+    )
+    if begun is None:
+        return plan
+    refuse_other_plan(plan, begun, out=settings.out, asked_engine="auto")
+    if needs.of(begun.block, begun.tile) > memory:
+        raise SettingError(
+            f"{settings.out} was begun with more memory: it takes {needs.of(begun.block, begun.tile) / 1e6:.0f} MB a "
+            f"process; give more than --memory {settings.memory}, or begin again with --force"
+        )
+    return plan.model_copy(update={name: getattr(begun, name) for name in CHOSEN})
+
+
+def _needs(settings: PredictSettings, source: Source, model: Model) -> Any:
+    from tomoseg.predict import bytes_per_pixel
+    from tomoseg.workflow.predict_plan import Needs
+
+    network = model.record.network
+    outputs = 1 + settings.probabilities * network.classes + settings.uncertainty
+    return Needs(
+        shape=source.volume.shape,
+        itemsize=source.volume.dtype.itemsize,
+        network=network,
+        outputs=outputs,
+        axes=settings.axes,
+        bytes_per_pixel=bytes_per_pixel(network),
+        process=psutil.Process().memory_info().rss,
+    )
+
+
+def _memory_each(settings: PredictSettings) -> int:
+    """Return the memory for a process that computes; with workers, this one and the scheduler take theirs first."""
+    from tomoseg.workflow.predict_plan import parse_memory
+
+    memory = parse_memory(settings.memory)
+    if settings.workers == 1 or settings.scheduler is not None:
+        return memory
+    return (memory - psutil.Process().memory_info().rss) // settings.workers
+
+
+def _store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:
+    from tomoseg.workflow.predict_store import Store, create_store, tidy
+
+    if begun is None:
+        return create_store(place, plan, [item.name for item in model.record.classes])
+    tidy(place)
+    return Store(place, plan)
+
+
+def _job(settings: PredictSettings, store: Store) -> Job:
+    from tomoseg.workflow.predict_task import Job
+
+    mask = settings.mask if settings.mask in (None, "auto") else str(Path(settings.mask).absolute())
+    return Job(
+        settings.model.absolute(),
+        settings.source.absolute(),
+        mask,
+        store.path.absolute(),
+        store.plan.model_dump_json(),
+    )
+
+
+def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Console) -> None:
+    """Run the passes one after the other, each with the tasks that are missing."""
+    todo = {which: _missing(store, which, console) for which in store.plan.passes()}
+    left = sum(len(tasks) for tasks in todo.values())
+    if left:
+        _announce(settings, store, todo, job, console)
+    for which, tasks in todo.items():
+        if tasks:
+            _run_pass(settings, job, tasks, "segmenting" if which == "labels" else f"along {which}", console)
+
+
+def _missing(store: Store, which: Any, console: Console) -> list[Task]:
+    tasks = store.plan.tasks(which)
+    if not any(store.record(task).exists() for task in tasks):
+        return list(tasks)
+    return [task for task in console.track(tasks, "checking what is done", len(tasks)) if not store.is_done(task)]
+
+
+def _run_pass(settings: PredictSettings, job: Job, tasks: list[Task], title: str, console: Console) -> None:
+    from tomoseg.workflow.predict_run import run_here, run_on_cluster
+
+    try:
+        if settings.workers == 1 and settings.scheduler is None:
+            run_here(job, tasks, title=title, console=console)
+        else:
+            run_on_cluster(
+                job, tasks, workers=settings.workers, scheduler=settings.scheduler, title=title, console=console
+            )
+    except InputError as error:
+        raise type(error)(f"{error}. What is done is kept in {job.place}: the same command goes on with it") from error
+
+
+def _announce(settings: PredictSettings, store: Store, todo: dict[Any, list[Task]], job: Job, console: Console) -> None:
+    """Say what is to be done, and what it will take: time by a short trial of the network."""
+    from tomoseg.workflow.predict_cost import expected_bytes, expected_seconds
+    from tomoseg.workflow.predict_task import open_work
+
+    plan = store.plan
+    planned = sum(len(plan.tasks(which)) for which in plan.passes())
+    left = sum(len(tasks) for tasks in todo.values())
+    bytes_ = expected_bytes(plan)
+    free = psutil.disk_usage(str(store.path.parent)).free
+    console.say(
+        f"{np.prod(plan.box.shape, dtype=np.int64):,} voxels, {left} of {planned} blocks to do, "
+        f"{plan.engine['name']} {plan.engine['precision']}, tiles of {plan.tile} pixels, {plan.threads} threads"
+    )
+    seconds = expected_seconds(open_work(job).runner, plan, todo) / settings.workers
+    console.say(
+        f"expected: about {duration(seconds)} on this machine as busy as it is now, at most {settings.memory} of "
+        f"memory and {bytes_ / 1e9:.2g} GB of disk ({free / 1e9:.3g} GB are free)"
+    )
+    if bytes_ > free:
+        console.warn("the disk may not have room enough; if it fills up, what is done is kept")
+
+
+def _finish(settings: PredictSettings, store: Store, source: Source, model: Model, console: Console) -> None:
+    """Make what is done a finished output: pyramids, the record of the whole, and its name or format."""
+    from tomoseg.volume.ome_zarr_writer import build_pyramid
+    from tomoseg.workflow.predict_summary import add_up, summarise
+    from tomoseg.workflow.predict_targets import put_in_place
+
+    tasks = store.plan.tasks("labels")
+    totals = add_up([(task, store.read_record(task)) for task in tasks], depth=store.plan.box.shape[0],
+                    classes=len(model.record.classes))  # fmt: skip
+    names = source.volume.names[store.plan.box.z0 : store.plan.box.z1]
+    summary = summarise(totals, model, names)
+    if settings.out.suffix.lower() == ".zarr":
+        for name in ("labels", *_beside(store.plan)):
+            with console.progress(f"smaller levels of {name}", 1.0) as bar:
+                for share in build_pyramid(store.group(name)):
+                    bar.update(share)
+    store.finish(_record(store.plan, model, settings, summary))
+    for written in put_in_place(settings, store, model, names, console):
+        console.result(f"written: {written}")
+    _tell(summary, console)
+
+
+def _beside(plan: Plan) -> list[str]:
+    return ["probabilities"] * plan.probabilities + ["uncertainty"] * plan.uncertainty
+
+
+def _tell(summary: dict[str, Any], console: Console) -> None:
+    shares = ", ".join(f"{name} {share:.4f}" for name, share in summary["share"].items())
+    console.result(f"share of voxels: {shares}; mean confidence {summary['mean_confidence']:.4f}")
+    odd = summary["unlike_training"]
+    if odd:
+        console.warn(
+            f"{len(odd)} slices look unlike the training data, first {odd[0]['slice']}: {odd[0]['why']} (all are in "
+            "provenance.json); look at them before you trust their numbers"
+        )
+
+
+def _record(plan: Plan, model: Model, settings: PredictSettings, summary: dict[str, Any]) -> dict[str, Any]:
+    names = [item.name for item in model.record.classes]
     return {
-        "classes": classes,
-        "outside_value": outside,
-        "voxel_size_um": source.volume.voxel_size_um,
+        "classes": dict(zip(names, plan.label_values, strict=True)),
+        "outside_value": plan.outside_value,
+        "voxel_size_um": plan.voxel_size_um,
+        "summary": summary,
+        "plan": plan.model_dump(mode="json"),
         "provenance": record(
             "predict",
             seed=settings.seed,
-            inputs={"model": model.content},
-            settings=settings.model_dump(mode="json", exclude={"model", "source", "out"}),
+            inputs={"model": model.content, "source": plan.source},
+            settings=settings.model_dump(
+                mode="json", exclude={"model", "source", "out", "workers", "scheduler", "memory", "force", "quiet"}
+            ),
         ).model_dump(),
     }

@@ -9,12 +9,11 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from tomoseg.errors import InputError, OutputError
-from tomoseg.extras import load_extra
 from tomoseg.study import Cell
+from tomoseg.workflow.cluster import completions, dask_client
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
 
@@ -79,8 +78,9 @@ def _executor(settings: StudySettings) -> Iterator[Finished]:
     if settings.workers == 1 and settings.scheduler is None:
         yield lambda cells: (try_cell(cell, settings, threads_of(settings)) for cell in cells)
         return
-    dask = load_extra("distributed", extra="cluster", purpose="a study on several processes")
-    with _cluster(settings, dask.LocalCluster) as address, dask.Client(address, set_as_default=False) as client:
+    with dask_client(
+        workers=settings.workers, scheduler=settings.scheduler, purpose="a study on several processes"
+    ) as client:
 
         def finished(cells: Sequence[Cell]) -> Iterator[tuple[str, str | None]]:
             # names of their own: other studies may be on the same scheduler
@@ -88,22 +88,10 @@ def _executor(settings: StudySettings) -> Iterator[Finished]:
                 client.submit(try_cell, cell, settings, threads_of(settings), key=f"{cell.key}-{uuid4().hex}"): cell
                 for cell in cells
             }
-            for job in dask.as_completed(jobs, loop=client.loop):
+            for job in completions(client, jobs):
                 yield job.result() if job.status == "finished" else (jobs[job].key, f"its worker: {job.exception()}")
 
         yield finished
-
-
-@contextmanager
-def _cluster(settings: StudySettings, local: Any) -> Iterator[str]:
-    """Give a scheduler's address: the user's, or one of worker processes on this machine's loopback, no dashboard."""
-    if settings.scheduler is not None:
-        yield settings.scheduler
-        return
-    with local(
-        n_workers=settings.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=40
-    ) as cluster:
-        yield str(cluster.scheduler_address)
 
 
 def try_cell(cell: Cell, settings: StudySettings, threads: int | None) -> tuple[str, str | None]:

@@ -1,0 +1,65 @@
+"""Tasks on several processes: a local cluster on this machine's loopback, or a Dask scheduler that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from tomoseg.errors import SettingError
+from tomoseg.extras import load_extra
+
+_CONNECT_SECONDS = "20s"
+
+
+@contextmanager
+def dask_client(*, workers: int, scheduler: str | None, threads: int = 1, purpose: str) -> Iterator[Any]:
+    """Give a Dask client: of the user's scheduler, or of worker processes on loopback without a dashboard.
+
+    Parameters
+    ----------
+    workers
+        Processes of a local cluster.
+    scheduler
+        Address of an existing one, `tcp://HOST:PORT`, in whose place none is started.
+    threads
+        Tasks at a time in a process of a local cluster.
+    purpose
+        What Dask is needed for, for the message where it is not installed.
+
+    Raises
+    ------
+    SettingError
+        If Dask is not installed or the scheduler does not answer.
+    """
+    dask = load_extra("distributed", extra="cluster", purpose=purpose)
+    with _address(dask, workers, scheduler, threads) as address:
+        try:
+            client = dask.Client(address, set_as_default=False, timeout=_CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise SettingError(f"--scheduler {address}: no Dask scheduler answers there ({error})") from error
+        with client:
+            yield client
+
+
+@contextmanager
+def _address(dask: Any, workers: int, scheduler: str | None, threads: int) -> Iterator[str]:
+    if scheduler is not None:
+        yield scheduler
+        return
+    with dask.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=threads,
+        host="127.0.0.1",
+        dashboard_address=None,
+        memory_limit=0,
+        silence_logs=40,
+    ) as cluster:
+        yield str(cluster.scheduler_address)
+
+
+def completions(client: Any, futures: Iterable[Any]) -> Any:
+    """Return an iterator of futures as they end, to which more can be added with `add`."""
+    distributed = import_module("distributed")
+    return distributed.as_completed(futures, loop=client.loop)

@@ -1,0 +1,249 @@
+"""What a prediction will do, decided once: it is kept with the output, and every task and every resume goes by it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tomoseg.errors import OutputError, SettingError
+from tomoseg.unet import UNetConfig
+from tomoseg.volume import Region
+from tomoseg.volume.ome_zarr_writer import shard_regions, whole_chunks
+from tomoseg.volume.turned import Axis, turn_region
+
+Shape = tuple[int, int, int]
+Pass = Literal["labels", "z", "y", "x"]
+"""What a task gives: labels and what belongs to them, or the probabilities along one axis."""
+
+THICKNESS = 16
+"""Slices of a block."""
+
+EDGES = (1024, 768, 512, 384, 256, 128)
+"""Edges of a block in pixels, of which the largest is taken that the memory allows."""
+
+_TILES = (1024, 896, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
+IN_FLIGHT = 2
+"""Tasks at a time in a process: while one computes, the other reads or writes."""
+
+_CODEC_BYTES = 40_000_000  # zarr's threads, imagecodecs, the allocator's slack
+
+
+@dataclass(frozen=True)
+class Task:
+    """A block of a pass; its region counts from the first voxel of the output."""
+
+    which: Pass
+    region: Region
+
+    @property
+    def planes(self) -> int:
+        """Slices, or planes across the pass's axis."""
+        return turn_region(self.region, axis_of(self.which)).shape[0]
+
+    @property
+    def name(self) -> str:
+        """Name of the task's record: the pass and the first voxel."""
+        return f"{self.which}-{self.region.z0:05d}-{self.region.y0:05d}-{self.region.x0:05d}"
+
+
+class Plan(BaseModel):
+    """What was asked of a prediction, and what was chosen for it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    source: str
+    shape: Shape
+    region: tuple[int, int, int, int, int, int]
+    mask: str | None
+    axes: Literal["z", "zyx"]
+    values: Literal["labels", "indices"]
+    probabilities: bool
+    uncertainty: bool
+    voxel_size_um: tuple[float, float, float] | None
+    label_values: tuple[int, ...]
+    label_type: str
+    outside_value: int
+    engine: dict[str, Any]
+    tile: int
+    threads: int
+    block: Shape
+
+    @property
+    def box(self) -> Region:
+        """The part of the volume that is segmented."""
+        return Region(*self.region)
+
+    def passes(self) -> tuple[Pass, ...]:
+        """Return the passes in their order; the last gives the labels."""
+        return ("labels",) if self.axes == "z" else ("z", "y", "x", "labels")
+
+    def thin(self, which: Pass) -> Shape:
+        """Return a block's edges along (z, y, x) in a pass: thin along its axis, wide along the others."""
+        thickness, height, width = self.block
+        if which == "y":
+            return height, thickness, width
+        return (height, width, thickness) if which == "x" else self.block
+
+    def tasks(self, which: Pass) -> tuple[Task, ...]:
+        """Return the tasks of a pass, in order."""
+        depth, height, width = self.box.shape
+        edges = whole_chunks((depth, height, width), shard=self.thin(which), chunk=pass_chunk(which))
+        return tuple(Task(which, region) for region in shard_regions((depth, height, width), edges))
+
+
+CHOSEN = ("engine", "tile", "threads", "block")
+"""Fields of a plan that are chosen at the start and taken over when it goes on."""
+
+
+def pass_chunk(which: Pass) -> Shape:
+    """Return the chunk's edges of what a pass writes: thin along z, where it is read again, and along its own axis."""
+    return {"y": (THICKNESS, THICKNESS, 256), "x": (THICKNESS, 256, THICKNESS)}.get(which, (THICKNESS, 128, 128))
+
+
+def refuse_other_plan(plan: Plan, begun: Plan, *, out: Path, asked_engine: str) -> None:
+    """Refuse to go on with an output that was begun with something else.
+
+    Raises
+    ------
+    OutputError
+        If the source, the model, or anything asked for has changed.
+    """
+    if plan.source != begun.source:
+        raise OutputError(
+            f"{out}: the source has changed since this was begun; restore it, or begin again with --force"
+        )
+    if plan.model != begun.model:
+        raise OutputError(f"{out}: was begun with another model; give that one, or begin again with --force")
+    fields = [name for name in Plan.model_fields if name not in CHOSEN]
+    odd = [name for name in fields if getattr(plan, name) != getattr(begun, name)]
+    if odd:
+        said = ", ".join(f"{name} {getattr(begun, name)}, now {getattr(plan, name)}" for name in odd)
+        raise OutputError(f"{out}: was begun with {said}; go on with the same, or begin again with --force")
+    if asked_engine not in ("auto", begun.engine["name"]):
+        raise OutputError(
+            f"{out}: was begun with --engine {begun.engine['name']}; go on with it, or begin again with --force"
+        )
+
+
+def fingerprint(path: Path) -> str:
+    """Return a hash of the names, sizes and times of change of a source's files, which tells when it has changed."""
+    digest = hashlib.sha256()
+    for file in _files(path):
+        found = file.stat()
+        digest.update(f"{file.relative_to(path)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, names, files in os.walk(path):
+        names.sort()
+        yield from (Path(folder) / name for name in sorted(files))
+
+
+def parse_memory(text: str) -> int:
+    """Read an amount of memory in bytes.
+
+    Raises
+    ------
+    SettingError
+        If it has another form.
+
+    Examples
+    --------
+    >>> parse_memory("500MB"), parse_memory("1.5GB")
+    (500000000, 1500000000)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text.strip().upper())
+    if found is None or float(found[1]) == 0:
+        raise SettingError(f"--memory {text!r} is no amount of memory; write it like 500MB or 2GB")
+    return int(float(found[1]) * 1000 ** (["KB", "MB", "GB", "TB"].index(found[2]) + 1))
+
+
+class Needs(BaseModel):
+    """What decides how much memory a process takes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: Shape
+    itemsize: int
+    network: UNetConfig
+    outputs: int
+    axes: Literal["z", "zyx"]
+    bytes_per_pixel: int
+    process: int
+
+    def of(self, block: Shape, tile: int) -> int:
+        """Return the bytes that a process takes at its peak, for a block's edges and a tile's."""
+        depth, height, width = (min(edge, size) for edge, size in zip(block, self.shape, strict=True))
+        halo, context = 2 * self.network.halo, 2 * self.network.context
+        slab = (depth + context) * (height + halo) * (width + halo) * self.itemsize
+        kept = depth * height * width * self._kept_bytes
+        fed = (min(tile, height) + halo) * (min(tile, width) + halo)
+        return self.process + _CODEC_BYTES + IN_FLIGHT * slab + IN_FLIGHT * kept + fed * self.bytes_per_pixel
+
+    @property
+    def _kept_bytes(self) -> int:
+        """Bytes a voxel of what a block gives, and of its compressed copy; along axes 16 bits a class come in."""
+        classes = self.network.classes
+        return 2 * self.outputs + (3 * 2 * classes if self.axes == "zyx" else 0)
+
+
+def choose_block(needs: Needs, *, memory: int) -> tuple[Shape, int]:
+    """Return the block's edges and the tile's edge that cost the least of those that `memory` bytes allow.
+
+    Raises
+    ------
+    SettingError
+        If none fits; the message says what would.
+    """
+    pairs = [((THICKNESS, edge, edge), tile) for edge in EDGES for tile in _TILES if tile <= edge]
+    fitting = [pair for pair in pairs if needs.of(*pair) <= memory]
+    if not fitting:
+        least = min(needs.of(*pair) for pair in pairs)
+        raise SettingError(
+            f"--memory: {memory / 1e6:.0f} MB a process are not enough; with the smallest blocks and tiles one "
+            f"takes {least / 1e6:.0f} MB"
+        )
+    return min(fitting, key=lambda pair: _cost(needs, *pair))
+
+
+def _cost(needs: Needs, block: Shape, tile: int) -> float:
+    """Return the work for a pixel: what is run twice in halos, and, much cheaper, what is read twice."""
+    halo = 2 * needs.network.halo
+    longest = max(needs.shape[1:])
+    run, read = min(tile, longest), min(block[1], longest)
+    return float(((run + halo) / run) ** 2 + 0.05 * ((read + halo) / read) ** 2)
+
+
+def parse_threads(threads: int | None, *, workers: int, scheduler: str | None) -> int:
+    """Return the processor threads of a task: as asked, else a worker's share of the cores; one on a cluster."""
+    if threads is not None:
+        return threads
+    if scheduler is not None:
+        return 1
+    return max(1, (os.cpu_count() or 1) // workers)
+
+
+def axis_of(which: Pass) -> Axis:
+    """Return the axis across which a pass takes its planes."""
+    return "z" if which == "labels" else which
+
+
+def region_of(task: Task, plan: Plan) -> Region:
+    """Return the task's region in voxels of the volume, turned so that the pass's axis comes first."""
+    box, part = plan.box, task.region
+    moved = Region(
+        part.z0 + box.z0, part.z1 + box.z0, part.y0 + box.y0, part.y1 + box.y0, part.x0 + box.x0, part.x1 + box.x0
+    )
+    return turn_region(moved, axis_of(task.which))

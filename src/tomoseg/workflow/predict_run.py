@@ -1,0 +1,98 @@
+"""Run the tasks of a prediction: here, two at a time so that disk and processor overlap, or on a cluster."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+from uuid import uuid4
+
+from tomoseg.errors import OutputError
+from tomoseg.workflow.cluster import completions, dask_client
+from tomoseg.workflow.console import Console
+from tomoseg.workflow.predict_plan import IN_FLIGHT, Task
+from tomoseg.workflow.predict_task import Job, open_work, run_task
+
+_LOOK_SECONDS = 0.5
+
+
+def run_here(job: Job, tasks: Sequence[Task], *, title: str, console: Console) -> None:
+    """Run tasks in this process, `IN_FLIGHT` at a time.
+
+    Raises
+    ------
+    InputError
+        If the source can't be read, or the disk is full.
+    """
+    work = open_work(job)
+    slices = itertools.count(1)
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done = next(slices)
+
+    work.progress = count
+    work.stopped.clear()
+    waiting = iter(tasks)
+    with console.progress(title, _slices(tasks)) as bar, ThreadPoolExecutor(IN_FLIGHT) as pool:
+        running = {pool.submit(run_task, job, task) for task in itertools.islice(waiting, IN_FLIGHT)}
+        try:
+            while running:
+                ended, running = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                bar.update(done)
+                running |= _next(pool, job, waiting, ended)
+        except BaseException:
+            work.stopped.set()
+            raise
+
+
+def _next(pool: ThreadPoolExecutor, job: Job, waiting: Iterator[Task], ended: set[Future[str]]) -> set[Future[str]]:
+    """Raise what a task raised; start as many as have ended."""
+    for future in ended:
+        future.result()
+    return {pool.submit(run_task, job, task) for task in itertools.islice(waiting, len(ended))}
+
+
+def run_on_cluster(
+    job: Job, tasks: Sequence[Task], *, workers: int, scheduler: str | None, title: str, console: Console
+) -> None:
+    """Run tasks on worker processes, a few in flight each; those of a lost worker are done again by another.
+
+    Raises
+    ------
+    InputError
+        If the source can't be read by a worker, or the disk is full.
+    """
+    with (
+        dask_client(workers=workers, scheduler=scheduler, threads=IN_FLIGHT, purpose="prediction on workers") as client,
+        console.progress(title, _slices(tasks)) as bar,
+    ):
+        waiting, run = iter(tasks), uuid4().hex
+        n_workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+        def submit(task: Task) -> Any:
+            return client.submit(run_task, job, task, key=f"{task.name}-{run}")
+
+        sizes = {task.name: task.planes for task in tasks}
+        running = completions(client, [submit(task) for task in itertools.islice(waiting, IN_FLIGHT * n_workers)])
+        done = 0
+        for future in running:
+            done += sizes[_result(future)]
+            bar.update(done)
+            for task in itertools.islice(waiting, 1):
+                running.add(submit(task))
+
+
+def _result(future: Any) -> str:
+    if future.status == "error" and type(future.exception()).__name__ == "KilledWorker":
+        raise OutputError(
+            "the workers die again and again on the same block; give them more memory, or fewer of them. What is done "
+            "is kept: the same command goes on"
+        )
+    return str(future.result())
+
+
+def _slices(tasks: Sequence[Task]) -> int:
+    return max(1, sum(task.planes for task in tasks))

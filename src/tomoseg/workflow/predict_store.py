@@ -1,0 +1,183 @@
+"""The store that a prediction is written to: block by block, each recorded once it is on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Shaped, UInt16
+
+from tomoseg.errors import OutputError
+from tomoseg.volume import Region
+from tomoseg.volume.ome_zarr_writer import ImageSpec, create_image, write_shards, write_state
+from tomoseg.volume.state import NOTES, read_state
+from tomoseg.volume.writer import PARTIAL, RECORD, remove, replace_folder, writing
+from tomoseg.workflow.predict_plan import Pass, Plan, Task, pass_chunk
+
+BLOCKS = "blocks"
+"""Folder of the records among the notes, one JSON a finished task."""
+
+UNFINISHED = ".unfinished.zarr"
+"""Ending of the store in which an output is made that is not a new Zarr store itself."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A prediction's store and its plan."""
+
+    path: Path
+    plan: Plan
+
+    def group(self, name: str) -> Path:
+        """Return the folder of an image: the labels are the root."""
+        return self.path if name == "labels" else self.path / name
+
+    def record(self, task: Task) -> Path:
+        """Return where a task's record is."""
+        return self.path / NOTES / BLOCKS / f"{task.name}.json"
+
+    def write(self, task: Task, images: Mapping[str, Shaped[np.ndarray, ...]], sums: Mapping[str, Any]) -> None:
+        """Write a task's images, wait until they are on the disk, and then its record.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or refuses for another reason.
+        """
+        with writing(self.path):
+            files = [
+                file for name, values in images.items() for file in write_shards(self.group(name), values, task.region)
+            ]
+            found = {file.relative_to(self.path).as_posix(): checksum(file) for file in files}
+            record = {"files": found, **sums}
+            draft = self.record(task).with_suffix(PARTIAL)
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(record, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.record(task))
+
+    def is_done(self, task: Task) -> bool:
+        """Return whether a task has a record and its files are what the record says."""
+        try:
+            files = json.loads(self.record(task).read_text(encoding="utf-8"))["files"]
+            return all(checksum(self.path / name) == known for name, known in files.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+
+    def read_record(self, task: Task) -> dict[str, Any]:
+        """Return the record of a task that is done."""
+        found: dict[str, Any] = json.loads(self.record(task).read_text(encoding="utf-8"))
+        return found
+
+    def read_levels(self, which: Pass, region: Region) -> UInt16[np.ndarray, "class z y x"]:
+        """Return the probabilities along an axis, 0 to 65535."""
+        array = zarr.open_array(str(self.group(f"axis_{which}")), path="0", mode="r")
+        return np.asarray(array[(slice(None), *region.slices)])
+
+    def finish(self, record: Mapping[str, Any]) -> None:
+        """Write the record of the whole, drop what was only needed on the way, and say that it is finished."""
+        with writing(self.path):
+            for name in ("z", "y", "x"):
+                remove(self.group(f"axis_{name}"))
+            (self.path / NOTES / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            write_state(self.path, {**_state(self.plan), "finished": True})
+
+
+def checksum(file: Path) -> str:
+    """Return a hash of a file's bytes, 32 hexadecimal digits of BLAKE2b."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def working_place(out: Path, *, force: bool) -> Path:
+    """Return the store in which an output is made: itself, or one beside it, that takes its place when it is done.
+
+    Examples
+    --------
+    >>> working_place(Path("labels.tif"), force=False).name, working_place(Path("new.zarr"), force=False).name
+    ('labels.tif.unfinished.zarr', 'new.zarr')
+    """
+    finished = (read_state(out) or {}).get("finished", True) if out.exists() else False
+    if out.suffix.lower() != ".zarr" or (force and finished):
+        return out.with_name(out.name + UNFINISHED)
+    return out
+
+
+def begun_plan(place: Path) -> Plan | None:
+    """Return the plan of an unfinished store; None where there is no store of a prediction."""
+    state = read_state(place)
+    if state is None or state.get("verb") != "predict" or state.get("finished", True):
+        return None
+    try:
+        return Plan.model_validate_json(json.dumps(state["plan"]))
+    except (KeyError, ValueError):
+        return None
+
+
+def create_store(place: Path, plan: Plan, names: Sequence[str]) -> Store:
+    """Make the store with all its metadata and no values; it has its name only when that is complete.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    draft = place.with_name(place.name + PARTIAL)
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        remove(draft)
+        draft.mkdir()
+        _create_images(draft, plan, tuple(names))
+        (draft / NOTES / BLOCKS).mkdir()
+        if place.exists():
+            replace_folder(draft, place)
+        else:
+            draft.replace(place)
+    return Store(place, plan)
+
+
+def _create_images(path: Path, plan: Plan, names: tuple[str, ...]) -> None:
+    shape, size = plan.box.shape, plan.voxel_size_um
+    classes = dict(zip(plan.label_values, names, strict=True))
+    labels = ImageSpec("labels", shape, np.dtype(plan.label_type), plan.block, size, classes=classes)
+    create_image(path, labels, state=_state(plan))
+    if plan.probabilities:
+        spec = ImageSpec("probabilities", shape, np.dtype(np.uint8), plan.block, size, channels=names)
+        create_image(path / "probabilities", spec)
+    if plan.uncertainty:
+        create_image(path / "uncertainty", ImageSpec("uncertainty", shape, np.dtype(np.uint8), plan.block, size))
+    for which in plan.passes()[:-1]:
+        spec = ImageSpec(f"axis_{which}", shape, np.dtype(np.uint16), plan.thin(which), size, names,
+                         chunk=pass_chunk(which), pyramid=False)  # fmt: skip
+        create_image(path / f"axis_{which}", spec)
+
+
+def _state(plan: Plan) -> dict[str, Any]:
+    return {"verb": "predict", "finished": False, "plan": plan.model_dump(mode="json")}
+
+
+def tidy(place: Path) -> None:
+    """Remove drafts that a killed run left in a store."""
+    with writing(place):
+        for draft in place.rglob(f"*{PARTIAL}"):
+            remove(draft)
+
+
+def refuse_unreadable(place: Path) -> None:
+    """Refuse a place where something lies that is no store of a prediction.
+
+    Raises
+    ------
+    OutputError
+        If it does.
+    """
+    if place.exists() and read_state(place) is None and any(place.iterdir()):
+        raise OutputError(f"{place}: was not written by tomoseg and is not replaced; choose another place")

@@ -1,0 +1,221 @@
+"""One task of a prediction, in whatever process: read a block, run the network on it, write it, record it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from tomoseg.blocks import (
+    GreyStatistics,
+    Levels16,
+    Outputs,
+    Slab,
+    Wanted,
+    average,
+    grey_statistics,
+    read_slab,
+    run_slab,
+)
+from tomoseg.errors import ModelFileError
+from tomoseg.predict import Runner
+from tomoseg.slices import slice_numbers
+from tomoseg.volume import Region
+from tomoseg.volume.turned import TurnedVolume, turn_back
+from tomoseg.workflow.common import limit_threads
+from tomoseg.workflow.predict_plan import Plan, Task, axis_of, region_of
+from tomoseg.workflow.predict_store import Store
+from tomoseg.workflow.reading import Source, open_source
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where all tasks of a prediction find what they need.
+
+    Attributes
+    ----------
+    model, source, mask
+        As the user gave them, made absolute.
+    place
+        The store.
+    plan
+        What is done, as JSON.
+    """
+
+    model: Path
+    source: Path
+    mask: str | None
+    place: Path
+    plan: str
+
+
+@dataclass
+class Work:
+    """A job opened in this process.
+
+    Attributes
+    ----------
+    computing
+        Held while the network runs: the other tasks of this process read or write meanwhile.
+    stopped
+        Whether the tasks are to end without a result.
+    progress
+        Is told of each slice that is done.
+    """
+
+    runner: Runner
+    source: Source
+    store: Store
+    classes: int
+    computing: threading.Lock = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    progress: Callable[[], None] = lambda: None
+
+    @property
+    def plan(self) -> Plan:
+        """What is done."""
+        return self.store.plan
+
+
+class StoppedError(Exception):
+    """A task was told to end."""
+
+
+_OPENING = threading.Lock()
+
+
+def open_work(job: Job) -> Work:
+    """Open a job's model, source and store, once a process.
+
+    Raises
+    ------
+    InputError
+        If the model is not the plan's, or the source can't be opened.
+    """
+    with _OPENING:
+        return _open_work(job)
+
+
+@lru_cache(maxsize=1)
+def _open_work(job: Job) -> Work:
+    from tomoseg.model_file import load_model
+    from tomoseg.workflow.predict import make_runner
+
+    plan = Plan.model_validate_json(job.plan)
+    limit_threads(plan.threads)
+    model = load_model(job.model)
+    if model.content != plan.model:
+        raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")
+    source = open_source(job.source, roi=None, mask=job.mask)
+    return Work(make_runner(model, tile=plan.tile), source, Store(job.place, plan), len(model.record.classes))
+
+
+def run_task(job: Job, task: Task) -> str:
+    """Do one task; return its name."""
+    work = open_work(job)
+    if task.which != "labels":
+        _run_pass(work, task)
+    elif work.plan.axes == "zyx":
+        _run_average(work, task)
+    else:
+        _run_labels(work, task)
+    return task.name
+
+
+def _run_labels(work: Work, task: Task) -> None:
+    """Segment a block along z."""
+    slab = _read(work, task)
+    outputs = _outputs(work, task)
+    _compute(work, run_slab(work.runner, slab, outputs.take))
+    grey = _grey(work, slab, task)
+    _write(work, task, outputs, grey)
+
+
+def _run_pass(work: Work, task: Task) -> None:
+    """Write a block's probabilities along one axis."""
+    slab = _read(work, task)
+    levels = Levels16(slab.region.shape, work.classes)
+    _compute(work, run_slab(work.runner, slab, levels.take))
+    values = turn_back(levels.values, axis_of(task.which))
+    work.store.write(task, {f"axis_{task.which}": values}, {})
+
+
+def _run_average(work: Work, task: Task) -> None:
+    """Average the axes' probabilities of a block."""
+    found = [work.store.read_levels(which, task.region) for which in work.plan.passes()[:-1]]
+    outputs = _outputs(work, task)
+    whole = (slice(0, task.region.shape[1]), slice(0, task.region.shape[2]))
+
+    def each() -> Iterator[int]:
+        for z in range(task.region.shape[0]):
+            outputs.take(z, whole, average([levels[:, z] for levels in found]))
+            yield z + 1
+
+    _compute(work, each())
+    _write(work, task, outputs, [])
+
+
+def _read(work: Work, task: Task) -> Slab:
+    volume = TurnedVolume(work.source.volume, axis_of(task.which))
+    network = work.runner.network
+    return read_slab(volume, region_of(task, work.plan), network=network, numbers=slice_numbers(volume.names))
+
+
+def _compute(work: Work, slices: Iterator[int]) -> None:
+    with work.computing:
+        for _ in slices:
+            if work.stopped.is_set():
+                raise StoppedError
+            work.progress()
+
+
+def _outputs(work: Work, task: Task) -> Outputs:
+    wanted = Wanted(probabilities=work.plan.probabilities, uncertainty=work.plan.uncertainty)
+    return Outputs(task.region.shape, work.classes, wanted, _inside(work, task))
+
+
+def _inside(work: Work, task: Task) -> Bool[np.ndarray, "z y x"]:
+    region = region_of(task, work.plan)
+    _, rows, columns = region.slices
+    return np.stack([work.source.view.inside(z)[rows, columns] for z in range(region.z0, region.z1)])
+
+
+def _grey(work: Work, slab: Slab, task: Task) -> list[GreyStatistics]:
+    inside = _inside(work, task)
+    region: Region = slab.region
+    return [
+        grey_statistics(slab.own(z), window=work.runner.window, inside=inside[z - region.z0])
+        for z in range(region.z0, region.z1)
+    ]
+
+
+def _write(work: Work, task: Task, outputs: Outputs, grey: list[GreyStatistics]) -> None:
+    images: dict[str, Shaped[np.ndarray, ...]] = {"labels": _labels(work.plan, outputs)}
+    if work.plan.probabilities:
+        images["probabilities"] = outputs.levels
+    if work.plan.uncertainty:
+        images["uncertainty"] = outputs.uncertainty
+    work.store.write(task, images, _sums(outputs, grey))
+
+
+def _labels(plan: Plan, outputs: Outputs) -> Shaped[np.ndarray, "z y x"]:
+    """Return the class indices as the values that the user wants to have."""
+    table = np.full(256, plan.outside_value, plan.label_type)
+    table[: len(plan.label_values)] = plan.label_values
+    return table[outputs.index]
+
+
+def _sums(outputs: Outputs, grey: list[GreyStatistics]) -> Mapping[str, Any]:
+    return {
+        "voxels": outputs.voxels.tolist(),
+        "probability_sums": outputs.sums.tolist(),
+        "confidence_sums": outputs.confidence.tolist(),
+        "histograms": [found.histogram.tolist() for found in grey],
+        "noise": [found.noise for found in grey],
+    }
