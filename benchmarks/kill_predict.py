@@ -86,7 +86,18 @@ def is_worker(process: psutil.Process) -> bool:
 
 def command(given: argparse.Namespace, out: Path, engine: str, *words: str) -> list[str]:
     shared = ("--probabilities", "--uncertainty", "--engine", engine, "--quiet")
-    return [sys.executable, "-m", "tomoseg", "predict", str(given.model), str(given.source), "-o", str(out), *shared, *words]
+    return [
+        sys.executable,
+        "-m",
+        "tomoseg",
+        "predict",
+        str(given.model),
+        str(given.source),
+        "-o",
+        str(out),
+        *shared,
+        *words,
+    ]
 
 
 def start(given: argparse.Namespace, out: Path, engine: str, *words: str) -> subprocess.Popen[bytes]:

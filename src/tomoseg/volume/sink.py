@@ -55,7 +55,7 @@ class StreamSink:
     """A header followed by the values, x fastest, in the machine's little-endian order; gzipped if asked."""
 
     def __init__(self, path: Path, header: bytes = b"", *, compress: bool = False) -> None:
-        opened = gzip.GzipFile(path, "wb", compresslevel=4) if compress else path.open("wb")
+        opened = gzip.GzipFile(path, "wb", compresslevel=4, mtime=0) if compress else path.open("wb")
         self._file = cast(BinaryIO, opened)
         self._file.write(header)
 

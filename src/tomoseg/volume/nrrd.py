@@ -1,0 +1,123 @@
+"""NRRD, with its header attached or beside it (NHDR): https://teem.sourceforge.net/nrrd/format.html."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from tomoseg.errors import OutputError, VolumeError
+from tomoseg.extras import load_extra
+from tomoseg.volume.flat import Layout, Readable, flat_volume, stream_volume
+from tomoseg.volume.lazy import LazyVolume
+from tomoseg.volume.page import reading
+from tomoseg.volume.sink import Content, StreamSink
+from tomoseg.volume.voxel_size import VoxelSize, micrometres_in
+
+_TYPES = {
+    "u1": "uint8", "i1": "int8", "u2": "uint16", "i2": "int16", "u4": "uint32", "i4": "int32", "f4": "float",
+    "f8": "double",
+}  # fmt: skip
+
+
+def open_file(path: Path, inner: str | None) -> LazyVolume:
+    """Open an NRRD volume; raises VolumeError if it is damaged, has colours, or its values lie elsewhere."""
+    nrrd = load_extra("nrrd", extra="formats", purpose=f"reading {path.name}")
+    with reading(path):
+        with path.open("rb") as file:
+            header: Mapping[str, Any] = nrrd.read_header(file)
+            end = file.tell()
+        data, start = _data_file(path, header, end)
+        layout = _layout(path, header, nrrd.reader._TYPEMAP_NRRD2NUMPY)
+        encoding = str(header["encoding"])
+        if header.get("line skip", header.get("lineskip", 0)):
+            raise VolumeError(f"{path}: skips lines of text before its values, which is not read")
+    if encoding == "raw":
+        with reading(data):
+            skip = int(header.get("byte skip", header.get("byteskip", 0)))
+            offset = data.stat().st_size - layout.nbytes if skip == -1 else start + skip
+            return flat_volume(path, data, Layout(layout.shape, layout.dtype, offset, layout.voxel_size_um))
+    return stream_volume(path, layout, _decoder(path, encoding, data, start))
+
+
+def _data_file(path: Path, header: Mapping[str, Any], end: int) -> tuple[Path, int]:
+    """Return the file that holds the values, and where they begin in it."""
+    name = header.get("data file", header.get("datafile"))
+    if name is None:
+        return path, end
+    text = str(name)
+    if text.upper().startswith("LIST") or "%" in text:
+        raise VolumeError(f"{path}: its values lie in several files; give their folder, or convert it to one file")
+    if Path(text).name != text:
+        raise VolumeError(f"{path}: its values lie in {text!r}; they must lie in the same folder")
+    return path.with_name(text), 0
+
+
+def _decoder(path: Path, encoding: str, data: Path, start: int) -> Callable[[], Readable]:
+    openers: dict[str, Callable[..., Any]] = {
+        "gzip": gzip.GzipFile, "gz": gzip.GzipFile, "bzip2": bz2.BZ2File, "bz2": bz2.BZ2File,
+    }  # fmt: skip
+    if encoding not in openers:
+        raise VolumeError(f"{path}: is encoded as {encoding!r}; raw, gzip and bzip2 are read")
+
+    def opened() -> Readable:
+        file = data.open("rb")
+        file.seek(start)
+        source = {"fileobj": file} if encoding.startswith("gz") else {"filename": file}
+        return cast(Readable, openers[encoding](**source))
+
+    return opened
+
+
+def _layout(path: Path, header: Mapping[str, Any], types: Mapping[str, str]) -> Layout:
+    sizes = [int(n) for n in header["sizes"]]
+    kinds = [str(kind) for kind in header.get("kinds", ["domain"] * len(sizes))]
+    spatial = [i for i, n in enumerate(sizes) if n != 1 or len(sizes) <= 3]
+    colours = [kinds[i] for i in spatial if kinds[i].lower() not in ("domain", "space", "???", "none")]
+    if len(spatial) not in (2, 3) or colours:
+        raise VolumeError(f"{path}: has the axes {' x '.join(map(str, sizes))} {' '.join(colours)}; x y z are read")
+    x, y, z = (*(sizes[i] for i in spatial), 1)[:3]
+    kind = types.get(str(header["type"]))
+    if kind is None:
+        raise VolumeError(f"{path}: has values of type {header['type']!r}, which are no grey values")
+    order = ">" if str(header.get("endian", "little")) == "big" else "<"
+    return Layout((z, y, x), np.dtype(order + np.dtype(kind).str[1:]), 0, _voxel_size(header, spatial))
+
+
+def _voxel_size(header: Mapping[str, Any], spatial: list[int]) -> VoxelSize | None:
+    """Return the voxel size where the header gives lengths and their unit."""
+    units = header.get("space units") or header.get("units") or []
+    factors = [micrometres_in(str(unit).strip('"')) for unit in units]
+    if "space directions" in header:
+        rows = np.asarray(header["space directions"], float)
+        lengths = [float(np.linalg.norm(rows[i])) for i in spatial]
+    else:
+        lengths = [float(header["spacings"][i]) for i in spatial] if "spacings" in header else []
+    if len(lengths) != 3 or len(factors) < 3 or None in factors or not np.all(np.asarray(lengths) > 0):
+        return None
+    x, y, z = (length * (factor or 0.0) for length, factor in zip(lengths, factors, strict=False))
+    return z, y, x
+
+
+def open_sink(path: Path, content: Content) -> StreamSink:
+    """Return the sink of an NRRD file with raw encoding, so that it can be read in parts.
+
+    Raises
+    ------
+    OutputError
+        If the format can't hold the type.
+    """
+    name = _TYPES.get(content.dtype.str[1:])
+    if name is None:
+        raise OutputError(f"{path}: NRRD can't hold {content.dtype}; it holds {', '.join(_TYPES.values())}")
+    z, y, x = content.shape
+    lines = ["NRRD0004", f"type: {name}", "dimension: 3", f"sizes: {x} {y} {z}", "endian: little", "encoding: raw",
+             "kinds: domain domain domain"]  # fmt: skip
+    if content.voxel_size_um is not None:
+        edges = " ".join(repr(edge) for edge in reversed(content.voxel_size_um))
+        lines += [f"spacings: {edges}", 'units: "um" "um" "um"']
+    return StreamSink(path, "\n".join([*lines, "", ""]).encode())
