@@ -49,7 +49,7 @@ def try_engine(engine: str, given: argparse.Namespace) -> dict[str, object]:
     draw, moments = random.Random(given.seed), []
     for kill in range(given.kills):
         process = start(given, killed, engine)
-        # the first two thirds of the kills anywhere in the run, start-up included; the run gets shorter as blocks are done
+        # anywhere in what is left of the run, start-up included: it gets shorter as blocks are done
         wait = draw.uniform(0.3, max(3.0, seconds * (1 - kill / given.kills)))
         time.sleep(wait)
         alive = process.poll() is None

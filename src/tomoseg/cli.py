@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 import traceback
@@ -54,7 +55,12 @@ VERBS = {
         "tomoseg study noise phantom/images phantom/labels -o study --quick",
     ),
     "predict": Verb(
-        "PredictSettings", "segment a volume", "tomoseg predict model.tomoseg phantom/images -o segmented --roi 0:8,:,:"
+        "PredictSettings",
+        "segment a volume, whatever its size",
+        "tomoseg predict model.tomoseg phantom/images -o segmented.zarr --roi 0:8,:,:",
+    ),
+    "convert": Verb(
+        "ConvertSettings", "write a volume in another format", "tomoseg convert phantom/images phantom.zarr"
     ),
 }
 
@@ -88,6 +94,9 @@ def run(arguments: Sequence[str]) -> int:
     except TomosegError as error:
         _complain(str(error))
         return USERS_INPUT
+    except BrokenPipeError:  # whoever read our output, like `head`, has had enough
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (so that nothing is flushed into the pipe at exit)
+        return DONE
     except KeyboardInterrupt:
         _complain("interrupted; nothing unfinished is kept under the name of a finished result")
         return INTERRUPTED

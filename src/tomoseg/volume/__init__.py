@@ -2,12 +2,13 @@
 
 from tomoseg.volume.base import ArrayVolume, Grey, Region, Volume, read_slice
 from tomoseg.volume.page import Pictures
-from tomoseg.volume.source import RawLayout, open_pictures, open_volume
+from tomoseg.volume.source import Opening, RawLayout, open_pictures, open_volume
 from tomoseg.volume.writer import SliceWriter, check_target
 
 __all__ = [
     "ArrayVolume",
     "Grey",
+    "Opening",
     "Pictures",
     "RawLayout",
     "Region",

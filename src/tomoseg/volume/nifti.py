@@ -41,8 +41,8 @@ def _layout(path: Path, image: Any) -> Layout:
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     if (slope, intercept) != (1.0, 0.0):
         raise VolumeError(
-            f"{path}: its values are to be scaled by {slope:g} and shifted by {intercept:g}, which would make floats of "
-            "its grey values; save it without scaling"
+            f"{path}: its values are to be scaled by {slope:g} and shifted by {intercept:g}, which would make floats "
+            "of its grey values; save it without scaling"
         )
     x, y, z = (*sizes, 1)[:3]
     factor = _UNITS_UM.get(header.get_xyzt_units()[0])

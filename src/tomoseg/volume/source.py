@@ -49,7 +49,26 @@ class RawLayout:
     dtype: np.dtype[Any]
 
 
-def open_volume(path: Path, *, layout: RawLayout | None = None) -> Volume:
+@dataclass(frozen=True)
+class Opening:
+    """What opening a volume must be told.
+
+    Attributes
+    ----------
+    layout
+        Size and type of a raw file that has no description beside it.
+    empty_chunks
+        Whether chunks that are missing from a Zarr store hold its fill value.
+    """
+
+    layout: RawLayout | None = None
+    empty_chunks: bool = False
+
+
+_AS_IT_IS = Opening()
+
+
+def open_volume(path: Path, *, opening: Opening = _AS_IT_IS) -> Volume:
     """Open a tomogram in any format that is read.
 
     Only headers are read; grey values are read when and where they are asked for.
@@ -60,8 +79,8 @@ def open_volume(path: Path, *, layout: RawLayout | None = None) -> Volume:
         A folder of TIFF or PNG files, in the natural order of their names; one TIFF (multi-page, BigTIFF,
         ImageJ, OME-TIFF) or PNG file; a volume with one of the endings of `FORMATS`; or `FILE:/INNER` for a
         data set inside an HDF5 file or a Zarr store.
-    layout
-        Size and type of a raw file that has no description beside it.
+    opening
+        What the file does not say.
 
     Raises
     ------
@@ -83,13 +102,20 @@ def open_volume(path: Path, *, layout: RawLayout | None = None) -> Volume:
     """
     file, inner = split_inner(path)
     ending = format_ending(file)
-    if layout is not None and FORMATS.get(ending) != "raw":
+    name = FORMATS.get(ending)
+    if opening.layout is not None and name != "raw":
         raise VolumeError(f"{path}: says its own size and type; --raw-shape and --raw-dtype are for raw files")
-    if ending not in FORMATS:
+    if name is None:
         return as_volume(path, _pages(path))
     _check_there(file)
-    module = import_module(f"tomoseg.volume.{FORMATS[ending]}")
-    volume: Volume = module.open_file(file, layout) if FORMATS[ending] == "raw" else module.open_file(file, inner)
+    module = import_module(f"tomoseg.volume.{name}")
+    volume: Volume
+    if name == "raw":
+        volume = module.open_file(file, opening.layout)
+    elif name == "ome_zarr":
+        volume = module.open_file(file, inner, empty_chunks=opening.empty_chunks)
+    else:
+        volume = module.open_file(file, inner)
     return volume
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from threadpoolctl import threadpool_limits
+
+from tomoseg.volume import Opening, RawLayout
 
 Images = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
 Labels = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LABELS")]
@@ -37,6 +40,33 @@ class Reading(Common):
         str | None,
         Field(description="picture(s) of what counts (not 0), or auto: a field of view with constant corners"),
     ] = None
+    raw_shape: Annotated[
+        tuple[int, int, int] | None, Field(description="for a raw file that does not say: voxels along z, y and x")
+    ] = None
+    raw_dtype: Annotated[
+        str | None, Field(description="and the type of its values, like uint16, float32, or >u2 for big-endian")
+    ] = None
+    empty_chunks: Annotated[
+        bool, Field(description="chunks missing from a Zarr hold its fill value; else they are an error")
+    ] = False
+
+    @model_validator(mode="after")
+    def _check_raw(self) -> Reading:
+        if (self.raw_shape is None) != (self.raw_dtype is None):
+            raise ValueError("--raw-shape and --raw-dtype go together")
+        if self.raw_shape is not None and min(self.raw_shape) < 1:
+            raise ValueError("--raw-shape takes three numbers above 0")
+        try:
+            np.dtype(self.raw_dtype or "uint8")
+        except TypeError:
+            raise ValueError(f"--raw-dtype {self.raw_dtype} is no type; write it like uint16 or >u2") from None
+        return self
+
+    @property
+    def opening(self) -> Opening:
+        """What opening a volume must be told."""
+        raw = None if self.raw_shape is None else RawLayout(self.raw_shape, np.dtype(self.raw_dtype))
+        return Opening(raw, self.empty_chunks)
 
 
 def limit_threads(threads: int | None) -> None:

@@ -80,8 +80,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
     model = load_model(settings.model)
     (scan,) = open_scans(
         [(settings.images, settings.labels)],
-        roi=settings.roi,
-        mask=settings.mask,
+        how=settings,
         stated=None,
         unlabelled=model.record.unlabelled,
         known=model.record.classes,

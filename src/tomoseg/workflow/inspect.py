@@ -39,7 +39,7 @@ def run(settings: InspectSettings, console: Console) -> None:
 
     if settings.out is not None:
         check_folder(settings.out, force=settings.force)
-    source = open_source(settings.source, roi=settings.roi, mask=settings.mask)
+    source = open_source(settings.source, settings)
     with console.progress("measuring grey levels", 1.0):
         levels = inspect_grey_levels(source.volume, region=source.region, inside=source.view.inside)
     with console.progress("trying the network", 1.0):

@@ -90,7 +90,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     place = working_place(settings.out, force=settings.force)
     begun = begun_plan(place)
     _check_targets(settings, model, place, begun)
-    source = open_source(settings.source, roi=settings.roi, mask=settings.mask)
+    source = open_source(settings.source, settings)
     refuse_other_type(model.record, source.volume)
     _check_neighbours(source, model, settings)
     plan = _plan(settings, source, model, begun)
@@ -130,8 +130,14 @@ def _check_targets(settings: PredictSettings, model: Model, place: Path, begun: 
 
 
 def _check_neighbours(source: Source, model: Model, settings: PredictSettings) -> None:
-    """Refuse a source without the neighbours that the model looks at, or one that is not the same along all axes."""
+    """Refuse a source that can't be read as is needed: by blocks, with neighbours, the same along all axes."""
     from tomoseg.slices import slice_numbers
+
+    if getattr(source.volume, "in_order_only", False):
+        raise SettingError(
+            f"{settings.source}: is one compressed stream, of which no part can be read; convert it first: tomoseg "
+            f"convert {settings.source} {settings.source.name.partition('.')[0]}.zarr"
+        )
 
     context, numbers = model.record.network.context, slice_numbers(source.volume.names)
     there = set(numbers)
@@ -233,13 +239,20 @@ def _store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:
 def _job(settings: PredictSettings, store: Store) -> Job:
     from tomoseg.workflow.predict_task import Job
 
-    mask = settings.mask if settings.mask in (None, "auto") else str(Path(settings.mask).absolute())
     return Job(
         settings.model.absolute(),
         settings.source.absolute(),
-        mask,
+        _how(settings),
         store.path.absolute(),
         store.plan.model_dump_json(),
+    )
+
+
+def _how(settings: PredictSettings) -> Reading:
+    """Return how a worker reads the source, wherever it was started."""
+    mask = settings.mask if settings.mask in (None, "auto") else str(Path(settings.mask).absolute())
+    return Reading(
+        mask=mask, raw_shape=settings.raw_shape, raw_dtype=settings.raw_dtype, empty_chunks=settings.empty_chunks
     )
 
 

@@ -16,6 +16,7 @@ from tomoseg.errors import OutputError, SettingError
 from tomoseg.unet import UNetConfig
 from tomoseg.volume import Region
 from tomoseg.volume.ome_zarr_writer import shard_regions, whole_chunks
+from tomoseg.volume.source import split_inner
 from tomoseg.volume.turned import Axis, turn_region
 
 Shape = tuple[int, int, int]
@@ -136,9 +137,10 @@ def refuse_other_plan(plan: Plan, begun: Plan, *, out: Path, asked_engine: str) 
 def fingerprint(path: Path) -> str:
     """Return a hash of the names, sizes and times of change of a source's files, which tells when it has changed."""
     digest = hashlib.sha256()
-    for file in _files(path):
+    root, _ = split_inner(path)
+    for file in _files(root):
         found = file.stat()
-        digest.update(f"{file.relative_to(path)} {found.st_size} {found.st_mtime_ns}\n".encode())
+        digest.update(f"{file.relative_to(root)} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 

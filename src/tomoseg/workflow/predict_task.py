@@ -28,7 +28,7 @@ from tomoseg.predict import Runner
 from tomoseg.slices import slice_numbers
 from tomoseg.volume import Region
 from tomoseg.volume.turned import TurnedVolume, turn_back
-from tomoseg.workflow.common import limit_threads
+from tomoseg.workflow.common import Reading, limit_threads
 from tomoseg.workflow.predict_plan import Plan, Task, axis_of, region_of
 from tomoseg.workflow.predict_store import Store
 from tomoseg.workflow.reading import Source, open_source
@@ -40,8 +40,10 @@ class Job:
 
     Attributes
     ----------
-    model, source, mask
+    model, source
         As the user gave them, made absolute.
+    how
+        How the source is read.
     place
         The store.
     plan
@@ -50,7 +52,7 @@ class Job:
 
     model: Path
     source: Path
-    mask: str | None
+    how: Reading
     place: Path
     plan: str
 
@@ -112,7 +114,7 @@ def _open_work(job: Job) -> Work:
     model = load_model(job.model)
     if model.content != plan.model:
         raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")
-    source = open_source(job.source, roi=None, mask=job.mask)
+    source = open_source(job.source, job.how)
     return Work(make_runner(model, tile=plan.tile), source, Store(job.place, plan), len(model.record.classes))
 
 

@@ -14,6 +14,7 @@ from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask,
 from tomoseg.labels import LabelClass, Value, find_classes
 from tomoseg.slices import Scan, SliceCache, check_sizes, pair_slices
 from tomoseg.volume import Pictures, Region, Volume, open_pictures, open_volume
+from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 
 _CACHE_SHARE = 0.25
@@ -29,11 +30,11 @@ class Source:
     path: Path
 
 
-def open_source(path: Path, *, roi: str | None, mask: str | None) -> Source:
+def open_source(path: Path, how: Reading) -> Source:
     """Open a volume, its region of interest and its field of view."""
-    volume = open_volume(path)
-    region = Region.parse(roi, shape=volume.shape) if roi else Region.whole(volume.shape)
-    return Source(volume, open_view(volume, mask), region, path)
+    volume = open_volume(path, opening=how.opening)
+    region = Region.parse(how.roi, shape=volume.shape) if how.roi else Region.whole(volume.shape)
+    return Source(volume, open_view(volume, how.mask), region, path)
 
 
 def open_view(volume: Volume, mask: str | None) -> FieldOfView:
@@ -58,8 +59,7 @@ def source_hash(path: Path) -> str:
 def open_scans(
     places: Sequence[tuple[Path, Path]],
     *,
-    roi: str | None,
-    mask: str | None,
+    how: Reading,
     stated: Mapping[str, Value] | None,
     unlabelled: Value | None,
     known: tuple[LabelClass, ...] | None = None,
@@ -71,8 +71,8 @@ def open_scans(
     ----------
     places
         Images and labels of each scan.
-    roi, mask
-        As the user gave them, for each scan.
+    how
+        How each scan is read, as the user said.
     stated, unlabelled
         Classes and "not labelled" as the user gave them.
     known
@@ -85,7 +85,7 @@ def open_scans(
     InputError
         If anything cannot be read or does not fit together.
     """
-    sources = [open_source(images, roi=roi, mask=mask) for images, _ in places]
+    sources = [open_source(images, how) for images, _ in places]
     pictures = [open_pictures(labels) for _, labels in places]
     for (images, labels), source, found in zip(places, sources, pictures, strict=True):
         if images.resolve() == labels.resolve():

@@ -107,8 +107,7 @@ def open_study(settings: StudySettings, console: Console) -> Layout:
     """Open the scan of a study and choose its test slices: as asked, else the last 15 % of the labelled ones."""
     (scan,) = open_scans(
         [(settings.images, settings.labels)],
-        roi=settings.roi,
-        mask=settings.mask,
+        how=settings,
         stated=parse_classes(settings.classes) or None,
         unlabelled=parse_value(settings.unlabelled) if settings.unlabelled else None,
         console=console,

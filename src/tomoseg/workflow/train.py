@@ -104,8 +104,7 @@ def run(settings: TrainSettings, console: Console) -> None:
     check_model_target(settings.out, force=settings.force or settings.resume)
     scans = open_scans(
         [(place.images, place.labels) for place in places],
-        roi=settings.roi,
-        mask=settings.mask,
+        how=settings,
         stated=parse_classes(settings.classes) or None,
         unlabelled=parse_value(settings.unlabelled) if settings.unlabelled else None,
         console=console,

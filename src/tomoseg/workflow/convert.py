@@ -1,0 +1,92 @@
+"""`tomoseg convert`: a volume in one format in, the same voxels in another out."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from jaxtyping import Shaped
+from pydantic import Field, field_validator
+
+from tomoseg.errors import SettingError
+from tomoseg.provenance import record
+from tomoseg.volume import Region, SliceWriter, Volume, check_target
+from tomoseg.workflow.common import Reading, SourcePath
+from tomoseg.workflow.console import Console
+from tomoseg.workflow.reading import open_source
+
+_SLAB_BYTES = 64_000_000
+_CHUNK_DEPTH = 16
+
+
+class ConvertSettings(Reading):
+    """Write a volume in another format, slab by slab; the target's ending says which."""
+
+    source: Annotated[SourcePath, Field(description="a volume in any format that is read")]
+    target: Annotated[
+        Path,
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="TARGET"),
+        Field(description="NAME.zarr, .tif, .h5, .nrrd, .nii, .nii.gz, .mha, .raw, .vol, or a folder of TIFFs"),
+    ]
+    voxel_size: Annotated[
+        tuple[float, ...] | None,
+        Field(description="edge of a voxel in micrometres, one value or z y x, in place of what the source says"),
+    ] = None
+    force: Annotated[bool, Field(description="replace a target that tomoseg wrote")] = False
+
+    @field_validator("voxel_size")
+    @classmethod
+    def _one_or_three(cls, edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if edges is not None and (len(edges) not in (1, 3) or not min(edges) > 0):
+            raise ValueError("takes one length above 0, or three along z, y and x")
+        return edges
+
+
+def run(settings: ConvertSettings, console: Console) -> None:
+    """Read and write."""
+    if settings.mask is not None:
+        raise SettingError("--mask: convert keeps all voxels; use --roi to keep a part")
+    check_target(settings.target, settings.force)
+    source = open_source(settings.source, settings)
+    volume, region = source.volume, source.region
+    with SliceWriter(
+        settings.target,
+        shape=region.shape,
+        dtype=volume.dtype,
+        names=volume.names[region.z0 : region.z1],
+        voxel_size_um=_size(settings, volume),
+        force=settings.force,
+        extra_json=_record(settings),
+    ) as writer:
+        pages = console.track(slices(volume, region), f"writing {settings.target.name}", region.shape[0])
+        for page in pages:
+            writer.write(page)
+    console.result(f"written: {settings.target}")
+
+
+def slices(volume: Volume, region: Region) -> Iterator[Shaped[np.ndarray, "y x"]]:
+    """Yield the slices of a region in rising z, read some at a time, so that chunks are decoded once."""
+    _, height, width = region.shape
+    most = max(1, _SLAB_BYTES // (height * width * volume.dtype.itemsize))
+    depth = min(_CHUNK_DEPTH, most)
+    # slabs begin where chunks do
+    starts = [region.z0, *range((region.z0 // depth + 1) * depth, region.z1, depth), region.z1]
+    for z0, z1 in itertools.pairwise(starts):
+        yield from volume.read(Region(z0, z1, region.y0, region.y1, region.x0, region.x1))
+
+
+def _size(settings: ConvertSettings, volume: Volume) -> tuple[float, float, float] | None:
+    if settings.voxel_size is None:
+        return volume.voxel_size_um
+    z, y, x = settings.voxel_size if len(settings.voxel_size) == 3 else settings.voxel_size * 3
+    return z, y, x
+
+
+def _record(settings: ConvertSettings) -> dict[str, object]:
+    made = record("convert", settings=settings.model_dump(mode="json", exclude={"source", "target", "force", "quiet"}))
+    return {"provenance": {**made.model_dump(), "source": settings.source.name}}
