@@ -34,6 +34,7 @@ from tomoseg.workflow.predict_store import checksum
 
 NAMES = ("pore", "YSZ", "Ni")
 SHAPE = (37, 70, 150)
+TORCH = ("--engine", "torch", "--threads", 1)
 
 
 def make_model(path: Path, *, context: int = 1, seed: int = 0) -> Path:
@@ -93,7 +94,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path, source: P
 
 
 def predict(model: Path, source: Path, out: Path, *words: object) -> int:
-    given = ["predict", model, source, "-o", out, "--probabilities", "--uncertainty", "--threads", 1, "--quiet", *words]
+    given = ["predict", model, source, "-o", out, "--probabilities", "--uncertainty", "--quiet", *TORCH, *words]
     return run([str(word) for word in given])
 
 
@@ -125,7 +126,7 @@ def test_the_store_is_valid_and_says_what_it_is(undisturbed: Path, model: Path) 
 
 
 def start(model: Path, source: Path, out: Path) -> subprocess.Popen[bytes]:
-    words = ["predict", model, source, "-o", out, "--probabilities", "--uncertainty", "--threads", 1, "--quiet"]
+    words = ["predict", model, source, "-o", out, "--probabilities", "--uncertainty", "--quiet", *TORCH]
     return subprocess.Popen(
         [sys.executable, "-m", "tomoseg", *map(str, words)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True,

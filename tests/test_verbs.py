@@ -131,7 +131,7 @@ def test_noise_lowers_the_score_and_is_told_in_both_units(place, scan, model, sc
 
 
 def test_prediction_has_the_users_values_and_agrees_with_the_evaluation(place, scan, model, scores):
-    assert tomoseg("predict", model, scan[0], "-o", place / "out", "--quiet") == 0
+    assert tomoseg("predict", "--engine", "torch", model, scan[0], "-o", place / "out", "--quiet") == 0
     found = np.stack([tifffile.imread(place / f"out/slice_{z:04d}.tif") for z in range(32, 40)])
     truth = np.stack([tifffile.imread(scan[1] / f"slice_{z:04d}.tif") for z in range(32, 40)])
     assert set(np.unique(found)) <= {0, 128, 255}
@@ -140,8 +140,8 @@ def test_prediction_has_the_users_values_and_agrees_with_the_evaluation(place, s
 
 def test_a_region_equals_that_part_of_the_whole(place, scan, model):
     given = ("--roi", "3:6,10:70,5:64", "--quiet")
-    assert tomoseg("predict", model, scan[0], "-o", place / "part.tif", *given) == 0
-    assert tomoseg("predict", model, scan[0], "-o", place / "whole.tif", "--quiet") == 0
+    assert tomoseg("predict", "--engine", "torch", model, scan[0], "-o", place / "part.tif", *given) == 0
+    assert tomoseg("predict", "--engine", "torch", model, scan[0], "-o", place / "whole.tif", "--quiet") == 0
     whole, part = tifffile.imread(place / "whole.tif"), tifffile.imread(place / "part.tif")
     assert part.shape == (3, 60, 59)
     assert (part == whole[3:6, 10:70, 5:64]).mean() > 0.9999
@@ -152,7 +152,9 @@ def test_outside_the_mask_counts_nowhere_and_comes_out_reserved(place, scan, mod
     mask[:48] = 1
     tifffile.imwrite(place / "mask.tif", mask)
     given = ("--mask", place / "mask.tif", "--quiet")
-    assert tomoseg("predict", model, scan[0], "-o", place / "masked", "--roi", "0:1,:,:", *given) == 0
+    assert (
+        tomoseg("predict", "--engine", "torch", model, scan[0], "-o", place / "masked", "--roi", "0:1,:,:", *given) == 0
+    )
     found = tifffile.imread(place / "masked/slice_0000.tif")
     assert (found[48:] == 254).all()
     assert not (found[:48] == 254).any()
@@ -163,7 +165,7 @@ def test_outside_the_mask_counts_nowhere_and_comes_out_reserved(place, scan, mod
 
 def test_probabilities_sum_to_255(place, scan, model):
     given = ("--probabilities", "--roi", "0:2,:,:", "--quiet")
-    assert tomoseg("predict", model, scan[0], "-o", place / "p.tif", *given) == 0
+    assert tomoseg("predict", "--engine", "torch", model, scan[0], "-o", place / "p.tif", *given) == 0
     parts = [tifffile.imread(place / f"p_{name}.tif").astype(int) for name in ("pore", "YSZ", "Ni")]
     assert np.abs(sum(parts) - 255).max() <= 2
 
@@ -367,11 +369,14 @@ def test_swapped_model_and_images_are_told_apart(place, scan, model, capsys):
 
 def test_predictions_on_another_grey_type_are_refused(place, model, capsys, tmp_path):
     write(tmp_path / "eight", "a_1.tif", np.arange(96 * 96, dtype=np.uint32).reshape(96, 96).astype(np.uint8))
-    assert tomoseg("predict", model, tmp_path / "eight", "-o", tmp_path / "out") == 2
+    assert tomoseg("predict", "--engine", "torch", model, tmp_path / "eight", "-o", tmp_path / "out") == 2
     assert "uint8" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_a_prediction_can_be_opened_as_a_volume(place, scan, model):
-    assert tomoseg("predict", model, scan[0], "-o", place / "again", "--roi", "0:3,:,:", "--quiet") == 0
+    assert (
+        tomoseg("predict", "--engine", "torch", model, scan[0], "-o", place / "again", "--roi", "0:3,:,:", "--quiet")
+        == 0
+    )
     assert open_volume(Path(place / "again")).shape == (3, 96, 96)

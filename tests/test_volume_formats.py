@@ -11,9 +11,9 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+
 from cfb import compound_file
 from test_field_of_view import SANDSTONE
-
 from tomoseg.cli import run
 from tomoseg.errors import OutputError, VolumeError
 from tomoseg.volume import Opening, RawLayout, Region, SliceWriter, flat, open_volume

@@ -59,6 +59,7 @@ VERBS = {
         "segment a volume, whatever its size",
         "tomoseg predict model.tomoseg phantom/images -o segmented.zarr --roi 0:8,:,:",
     ),
+    "export": Verb("ExportSettings", "write a model as ONNX", "tomoseg export model.tomoseg -o model.onnx"),
     "convert": Verb(
         "ConvertSettings", "write a volume in another format", "tomoseg convert phantom/images phantom.zarr"
     ),

@@ -16,8 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from tomoseg.degrade import noise_std_grey
 from tomoseg.errors import ModelFileError, OutputError
 from tomoseg.labels import LabelClass
+from tomoseg.patches import DEFAULT_NOISE
 from tomoseg.provenance import Provenance, content_hash
 from tomoseg.splits import Role
 from tomoseg.unet import UNet, UNetConfig
@@ -111,6 +113,15 @@ class Model:
     def content(self) -> str:
         """Hash of the weights."""
         return content_hash(*(self.weights[name] for name in sorted(self.weights)))
+
+
+def trained_noise(record: ModelRecord) -> float:
+    """Return the largest std of added noise that a model was trained with, in widths of its window."""
+    given = record.provenance.settings.get("noise_std") or record.recipe["patches"]["noise_std"]
+    if given is None:
+        return DEFAULT_NOISE
+    grey = noise_std_grey(float(given[1]), dtype=np.dtype(record.grey_type), window=record.window)
+    return grey / record.window.width
 
 
 def weights_of(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -26,6 +26,10 @@ CROPS_LARGE = 9
 _PLACES_KEPT = 1 << 16
 
 
+DEFAULT_NOISE = 0.46
+"""Largest noise std in training, in widths of the window: a std of 10,000 on the original tomogram."""
+
+
 class PatchSettings(BaseModel):
     """How patches are drawn."""
 
@@ -46,7 +50,13 @@ class PatchSettings(BaseModel):
     turn: bool = Field(default=True, description="flip and turn patches by right angles")
     noise_std: tuple[float, float] | None = Field(
         default=None,
-        description="range of the noise std in 1/65535 of full range; 0 to 0.3 windows without it",
+        description="range of the noise std in 1/65535 of full range; 0 to 0.46 windows without it",
+    )
+    noise_power: float = Field(
+        default=3.0,
+        gt=0,
+        le=10,
+        description="std = range times u^power, u even from 0 to 1: above 1, little noise is more frequent",
     )
 
 
@@ -63,16 +73,21 @@ class PatchNoise(Protocol):
 
 @dataclass(frozen=True)
 class FreshNoise:
-    """Gaussian noise, drawn afresh at every draw of a patch, its std evenly from `low` to `high` grey values."""
+    """Gaussian noise, drawn afresh at every draw of a patch, its std from `low` to `high` grey values.
+
+    The std is `low` + (`high` - `low`) u^`power`, u even from 0 to 1.
+    """
 
     low: float
     high: float
+    power: float = 1.0
 
     def on(
         self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
     ) -> Float32[np.ndarray, "channel y x"]:
         """Return the patch with noise."""
-        return add_gaussian_noise(image, rng.uniform(self.low, self.high), rng=rng)
+        std = self.low + (self.high - self.low) * rng.random() ** self.power
+        return add_gaussian_noise(image, std, rng=rng)
 
 
 @dataclass(frozen=True)

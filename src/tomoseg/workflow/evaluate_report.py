@@ -9,6 +9,7 @@ import numpy as np
 
 from tomoseg.evaluate import SliceScores, stack_of
 from tomoseg.model_file import ModelRecord
+from tomoseg.patches import DEFAULT_NOISE
 from tomoseg.report import (
     Facts,
     Headline,
@@ -188,7 +189,8 @@ def _noise_words(record: ModelRecord) -> str:
     asked = record.provenance.settings.get("noise_std") or record.recipe["patches"]["noise_std"]
     if asked:
         return f"std {asked[0]:g} to {asked[1]:g} of 65535"
-    return f"std 0 to 0.3 of the window's width ({0.3 * record.window.width:.4g} grey values), drawn for each patch"
+    top = DEFAULT_NOISE * record.window.width
+    return f"std 0 to {DEFAULT_NOISE:g} of the window's width ({top:.4g} grey values), drawn for each patch"
 
 
 def _role_words(record: ModelRecord) -> str:

@@ -17,6 +17,7 @@ from tomoseg.workflow.console import Console, duration
 from tomoseg.workflow.reading import Source, open_source
 
 if TYPE_CHECKING:
+    from tomoseg.engine import EngineChoice
     from tomoseg.model_file import Model, ModelRecord
     from tomoseg.predict import Runner
     from tomoseg.volume import Volume
@@ -48,6 +49,13 @@ class PredictSettings(Reading):
         ),
     ] = False
     uncertainty: Annotated[bool, Field(description="write where the model is unsure, too: entropy, 0 to 255")] = False
+    engine: Annotated[
+        Literal["auto", "torch", "openvino", "onnx"],
+        Field(
+            description="what runs the network: auto is the first of OpenVINO int8, OpenVINO bf16, torch bf16, ONNX "
+            "Runtime, torch that is installed and passes its check"
+        ),
+    ] = "auto"
     memory: Annotated[str, Field(description="memory for all processes together, like 500MB or 2GB")] = "2GB"
     workers: Annotated[int, Field(ge=1, description="processes on this machine")] = 1
     scheduler: Annotated[
@@ -56,13 +64,13 @@ class PredictSettings(Reading):
     force: Annotated[bool, Field(description="replace an output that tomoseg wrote")] = False
 
 
-def make_runner(model: Model, *, tile: int | None = None) -> Runner:
-    """Return the model ready to run, in tiles of at most `tile` pixels."""
+def make_runner(model: Model) -> Runner:
+    """Return the model ready to run with torch in float32, by which it is judged."""
     from tomoseg.engine import TorchEngine
     from tomoseg.predict import Runner, choose_tile
 
     network = model.record.network
-    return Runner(TorchEngine(model.network()), network, model.record.window, tile or choose_tile(network))
+    return Runner(TorchEngine(model.network()), network, model.record.window, choose_tile(network))
 
 
 def refuse_other_type(record: ModelRecord, volume: Volume) -> None:
@@ -93,7 +101,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     source = open_source(settings.source, settings)
     refuse_other_type(model.record, source.volume)
     _check_neighbours(source, model, settings)
-    plan = _plan(settings, source, model, begun)
+    plan = _plan(settings, source, model, begun, console)
     limit_threads(plan.threads)
     store = _store(place, plan, begun, model)
     job = _job(settings, store)
@@ -161,7 +169,7 @@ def _check_neighbours(source: Source, model: Model, settings: PredictSettings) -
         raise SettingError(f"--axes zyx needs voxels of one size along all axes; here they are {edges} um (z, y, x)")
 
 
-def _plan(settings: PredictSettings, source: Source, model: Model, begun: Plan | None) -> Plan:
+def _plan(settings: PredictSettings, source: Source, model: Model, begun: Plan | None, console: Console) -> Plan:
     """Decide what to do; an output that was begun keeps what was chosen for it."""
     from tomoseg.labels import outside_value
     from tomoseg.workflow.predict_plan import CHOSEN, Plan, choose_block, fingerprint, parse_threads, refuse_other_plan
@@ -170,6 +178,8 @@ def _plan(settings: PredictSettings, source: Source, model: Model, begun: Plan |
     values = [order if by_index else int(item.value) for order, item in enumerate(model_record.classes)]
     outside = 255 if by_index else outside_value(model_record.classes, model_record.unlabelled)
     box, volume = source.region, source.volume
+    threads = parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler)
+    engine = begun.engine if begun else _engine(settings, model, threads, console)
     needs, memory = _needs(settings, source, model), _memory_each(settings)
     plan = Plan(
         model=model.content,
@@ -185,19 +195,25 @@ def _plan(settings: PredictSettings, source: Source, model: Model, begun: Plan |
         label_values=tuple(values),
         label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),
         outside_value=outside,
-        engine={"name": "torch", "precision": "f32"},
-        threads=parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler),
+        engine=engine,
+        threads=threads,
         **dict(zip(("block", "tile"), choose_block(needs, memory=memory), strict=True)),
     )
     if begun is None:
         return plan
-    refuse_other_plan(plan, begun, out=settings.out, asked_engine="auto")
+    refuse_other_plan(plan, begun, out=settings.out, asked_engine=settings.engine)
     if needs.of(begun.block, begun.tile) > memory:
         raise SettingError(
             f"{settings.out} was begun with more memory: it takes {needs.of(begun.block, begun.tile) / 1e6:.0f} MB a "
             f"process; give more than --memory {settings.memory}, or begin again with --force"
         )
     return plan.model_copy(update={name: getattr(begun, name) for name in CHOSEN})
+
+
+def _engine(settings: PredictSettings, model: Model, threads: int, console: Console) -> EngineChoice:
+    from tomoseg.engine.choose import choose_engine
+
+    return choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
 
 
 def _needs(settings: PredictSettings, source: Source, model: Model) -> Any:
@@ -300,7 +316,7 @@ def _announce(settings: PredictSettings, store: Store, todo: dict[Any, list[Task
     free = psutil.disk_usage(str(store.path.parent)).free
     console.say(
         f"{np.prod(plan.box.shape, dtype=np.int64):,} voxels, {left} of {planned} blocks to do, "
-        f"{plan.engine['name']} {plan.engine['precision']}, tiles of {plan.tile} pixels, {plan.threads} threads"
+        f"{plan.engine}, tiles of {plan.tile} pixels, {plan.threads} threads"
     )
     seconds = expected_seconds(open_work(job).runner, plan, todo) / settings.workers
     console.say(

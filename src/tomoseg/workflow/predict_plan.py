@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tomoseg.engine import EngineChoice
 from tomoseg.errors import OutputError, SettingError
 from tomoseg.unet import UNetConfig
 from tomoseg.volume import Region
@@ -72,7 +73,7 @@ class Plan(BaseModel):
     label_values: tuple[int, ...]
     label_type: str
     outside_value: int
-    engine: dict[str, Any]
+    engine: EngineChoice
     tile: int
     threads: int
     block: Shape
@@ -128,9 +129,9 @@ def refuse_other_plan(plan: Plan, begun: Plan, *, out: Path, asked_engine: str) 
     if odd:
         said = ", ".join(f"{name} {getattr(begun, name)}, now {getattr(plan, name)}" for name in odd)
         raise OutputError(f"{out}: was begun with {said}; go on with the same, or begin again with --force")
-    if asked_engine not in ("auto", begun.engine["name"]):
+    if asked_engine not in ("auto", begun.engine.name):
         raise OutputError(
-            f"{out}: was begun with --engine {begun.engine['name']}; go on with it, or begin again with --force"
+            f"{out}: was begun with --engine {begun.engine.name}; go on with it, or begin again with --force"
         )
 
 

@@ -10,10 +10,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from tomoseg.blocks import BINS, grey_statistics
-from tomoseg.degrade import noise_std_grey
-from tomoseg.model_file import Model
+from tomoseg.model_file import Model, trained_noise
 from tomoseg.workflow.predict_plan import Task
-from tomoseg.workflow.prepare import DEFAULT_NOISE
 
 MOST_MOVED = 0.25
 """Share of a slice's grey values in other bins than the training tiles', above which its histogram is unlike."""
@@ -118,7 +116,7 @@ def _odd_grey(totals: SliceTotals, model: Model) -> list[tuple[int, str]]:
     ]
     expected = np.sum([tile.histogram for tile in tiles], axis=0)
     own = float(np.median([tile.noise for tile in tiles if tile.noise is not None] or [0.0]))
-    top = float(np.hypot(own, _trained_noise(model)))
+    top = float(np.hypot(own, trained_noise(model.record)))
     found: list[tuple[int, str]] = []
     for z, (counts, noise) in enumerate(zip(totals.histograms, totals.noise, strict=True)):
         moved = 0.5 * np.abs(_shares(counts) - _shares(expected)).sum() if counts.any() else 0.0
@@ -127,16 +125,6 @@ def _odd_grey(totals: SliceTotals, model: Model) -> list[tuple[int, str]]:
         if own and (noise > NOISIER * top or noise < own / 2):
             found.append((z, f"its noise is {noise / own:.1f} times the training slices'"))
     return found
-
-
-def _trained_noise(model: Model) -> float:
-    """Return the largest std of added noise in training, in window widths."""
-    record = model.record
-    given = record.provenance.settings.get("noise_std") or record.recipe["patches"]["noise_std"]
-    if given is None:
-        return DEFAULT_NOISE
-    grey = noise_std_grey(float(given[1]), dtype=np.dtype(record.grey_type), window=record.window)
-    return grey / record.window.width
 
 
 def _unsure(totals: SliceTotals) -> list[tuple[int, str]]:

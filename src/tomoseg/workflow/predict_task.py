@@ -106,8 +106,8 @@ def open_work(job: Job) -> Work:
 
 @lru_cache(maxsize=1)
 def _open_work(job: Job) -> Work:
+    from tomoseg.engine.choose import make_engine
     from tomoseg.model_file import load_model
-    from tomoseg.workflow.predict import make_runner
 
     plan = Plan.model_validate_json(job.plan)
     limit_threads(plan.threads)
@@ -115,7 +115,9 @@ def _open_work(job: Job) -> Work:
     if model.content != plan.model:
         raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")
     source = open_source(job.source, job.how)
-    return Work(make_runner(model, tile=plan.tile), source, Store(job.place, plan), len(model.record.classes))
+    engine = make_engine(model, plan.engine, threads=plan.threads)
+    runner = Runner(engine, model.record.network, model.record.window, plan.tile)
+    return Work(runner, source, Store(job.place, plan), len(model.record.classes))
 
 
 def run_task(job: Job, task: Task) -> str:

@@ -13,7 +13,15 @@ from tomoseg.errors import LabelError, PairingError, SettingError
 from tomoseg.intervals import mean_chord_length
 from tomoseg.labels import UNLABELLED, class_shares
 from tomoseg.model_file import MOST_SAMPLES, SAMPLE_EDGE, Samples, ScanRecord, SliceRecord
-from tomoseg.patches import FreshNoise, PatchSource, TrainingSlice, patch_source, rare_classes, training_slices
+from tomoseg.patches import (
+    DEFAULT_NOISE,
+    FreshNoise,
+    PatchSource,
+    TrainingSlice,
+    patch_source,
+    rare_classes,
+    training_slices,
+)
 from tomoseg.provenance import content_hash
 from tomoseg.recipe import Recipe
 from tomoseg.slices import Scan
@@ -21,9 +29,6 @@ from tomoseg.splits import Kind, Role, Split, choose_block, smallest_gap, split_
 from tomoseg.unet import UNetConfig
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.console import Console
-
-DEFAULT_NOISE = 0.3
-"""Largest noise std in training, in widths of the window."""
 
 _CHORD_SLICES = 16
 _WINDOW_SLICES = 64
@@ -118,9 +123,8 @@ def prepare(
     window = fit_window(_training_grey(scans, splits))
     low, high = _noise_range(noise_std or recipe.patches.noise_std, window, dtype)
     drawn = _training_slices(scans, splits, network, n_classes, console)
-    source = patch_source(
-        drawn, recipe.patches, window=window, noise=FreshNoise(low, high), rng=np.random.default_rng([seed, 1])
-    )
+    noise = FreshNoise(low, high, recipe.patches.noise_power)
+    source = patch_source(drawn, recipe.patches, window=window, noise=noise, rng=np.random.default_rng([seed, 1]))
     checks = tuple(
         check
         for scan, split in zip(scans, splits, strict=True)

@@ -1,19 +1,16 @@
-"""How a trained network is run."""
+"""Torch: always there."""
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tomoseg.engine.base import Probabilities, Stack
 from tomoseg.unet import DoubleConvolution, UNet
-
-Stack = Float32[np.ndarray, "channel y x"]
-Probabilities = Float32[np.ndarray, "class y x"]
 
 
 def limit_torch_threads(threads: int) -> None:
@@ -21,30 +18,35 @@ def limit_torch_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """Runs a network on one stack."""
-
-    def run(self, stack: Stack) -> Probabilities:
-        """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
-        ...
+def has_bf16() -> bool:
+    """Return whether the processor multiplies bf16 itself; where it does not, torch's bf16 is slower than f32."""
+    return (
+        bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "amx" in torch.backends.cpu.get_cpu_capability().lower()
+    )
 
 
 class TorchEngine:
-    """Runs a network with torch in float32: batch norms folded into convolutions, channels last, on a GPU if any.
+    """Runs a network with torch: batch norms folded into convolutions, channels last, on a GPU if there is any.
 
-    Half precision rounds differently for tiles of different sizes; then they would leave a trace.
+    Parameters
+    ----------
+    network
+        In evaluation mode; it is copied.
+    precision
+        f32, or bf16, which rounds differently for tiles of different sizes.
     """
 
-    def __init__(self, network: UNet) -> None:
+    def __init__(self, network: UNet, *, precision: Literal["f32", "bf16"] = "f32") -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._network = _fold(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._type = torch.bfloat16 if precision == "bf16" else torch.float32
+        folded = _fold(network).to(self._device, self._type)
+        self._network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, stack: Stack) -> Probabilities:
         """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
-        image = torch.from_numpy(np.ascontiguousarray(stack))[None].to(self._device)
+        image = torch.from_numpy(np.ascontiguousarray(stack))[None].to(self._device, self._type)
         with torch.inference_mode():
-            logits = self._network(image.contiguous(memory_format=torch.channels_last))[0]
+            logits = self._network(image.contiguous(memory_format=torch.channels_last))[0].float()
             probabilities: Probabilities = torch.softmax(logits, dim=0).cpu().numpy()
         return probabilities
 

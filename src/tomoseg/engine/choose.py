@@ -1,0 +1,204 @@
+"""Which engine runs a model here: a fixed order of what is installed and passes its check, never a stopwatch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tomoseg.engine.base import Engine, EngineChoice
+from tomoseg.engine.gate import Trial, Verdict, judge
+from tomoseg.engine.torch_engine import TorchEngine, has_bf16
+from tomoseg.errors import SettingError
+from tomoseg.extras import load_extra
+from tomoseg.model_file import Model, trained_noise
+
+Asked = Literal["auto", "torch", "openvino", "onnx"]
+Say = Callable[[str], None]
+
+_FEWEST_TILES = 4
+
+
+def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | None = None, say: Say) -> EngineChoice:
+    """Return the engine to use.
+
+    Parameters
+    ----------
+    model
+        The model; its labelled tiles calibrate and check an int8 network.
+    asked
+        `auto`: OpenVINO int8, OpenVINO bf16, torch bf16, ONNX Runtime, torch f32, the first that is installed, that
+        the processor can do, and that passes its check. Else the engine of that name, in its quickest precision of
+        which the same holds, but for torch, which is f32.
+    threads
+        Processor threads of a task.
+    cache
+        Where int8 networks are kept; the user's cache folder without it.
+    say
+        Is told what was found.
+
+    Raises
+    ------
+    SettingError
+        If the engine that is asked for is not installed.
+    """
+    for name, module, extra in (("openvino", "openvino", "fast"), ("onnx", "onnxruntime", "onnx")):
+        if asked == name and not _installed(module):
+            load_extra(module, extra=extra, purpose=f"--engine {asked}")
+    if asked == "torch":
+        return _torch()
+    for choice in _candidates(asked):
+        if choice.precision != "int8":
+            return choice
+        built = _int8(model, choice, threads=threads, cache=cache or cache_folder(), say=say)
+        if built is not None:
+            return built
+    raise AssertionError("torch f32 is always there")
+
+
+def _candidates(asked: Asked) -> Iterator[EngineChoice]:
+    if asked in ("auto", "openvino") and _installed("openvino"):
+        openvino = EngineChoice(name="openvino", precision="f32", version=version("openvino"))
+        if _installed("nncf"):
+            yield openvino.model_copy(update={"precision": "int8"})
+        if has_bf16():
+            yield openvino.model_copy(update={"precision": "bf16"})
+        if asked == "openvino":
+            yield openvino
+    if asked == "auto" and has_bf16():
+        yield _torch().model_copy(update={"precision": "bf16"})
+    if asked in ("auto", "onnx") and _installed("onnxruntime") and _installed("onnxscript"):
+        yield EngineChoice(name="onnx", precision="f32", version=version("onnxruntime"))
+    yield _torch()
+
+
+def _torch() -> EngineChoice:
+    return EngineChoice(name="torch", precision="f32", version=_version("torch"))
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def cache_folder() -> Path:
+    """Return the folder for networks that were built: in the user's cache."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "tomoseg" / "engines"
+
+
+def int8_path(model: Model, cache: Path) -> Path:
+    """Return where a model's int8 network is kept, without its ending."""
+    return cache / f"{model.content}-openvino-{version('openvino')}-nncf-{version('nncf')}"
+
+
+def _int8(model: Model, choice: EngineChoice, *, threads: int, cache: Path, say: Say) -> EngineChoice | None:
+    """Return the choice of an int8 network that passes its check, built if it was not before; None if it fails."""
+    from tomoseg.engine import openvino_engine
+
+    path = int8_path(model, cache)
+    verdict_file = Path(f"{path}.json")
+    try:
+        verdict = Verdict(**json.loads(verdict_file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        built = _build(model, path, threads=threads, say=say)
+        if built is None:
+            return None
+        verdict = built
+        verdict_file.write_text(json.dumps(asdict(verdict)) + "\n", encoding="utf-8")
+    say(f"int8 {'passes' if verdict.passes else 'fails'} its check: {verdict}")
+    if not verdict.passes:
+        return None
+    return choice.model_copy(update={"network": openvino_engine.digest(path), "found": asdict(verdict)})
+
+
+def _build(model: Model, path: Path, *, threads: int, say: Say) -> Verdict | None:
+    """Quantise a model on half of its tiles, write it, and compare it with the exact one on the other half."""
+    from tomoseg.engine import openvino_engine
+
+    trials = make_trials(model)
+    if len(trials) < _FEWEST_TILES:
+        say(f"int8 needs labelled tiles to be checked on; this model carries {len(trials)}")
+        return None
+    say("building the int8 network, once for this model")
+    calibrate, check = trials[::2], trials[1::2]
+    network = model.network()
+    stacks = [stack for trial in calibrate for stack in (trial.clean, trial.noisy)]
+    quick = openvino_engine.quantise(openvino_engine.convert(network), stacks)
+    openvino_engine.save(quick, path)
+    fast = openvino_engine.OpenVinoEngine(openvino_engine.read(path), precision="int8", threads=threads)
+    return judge(fast, TorchEngine(network), check)
+
+
+def make_trials(model: Model) -> list[Trial]:
+    """Return the model's labelled tiles as network inputs, clean and with the most noise that was trained.
+
+    Tiles have no neighbours: their own slice takes the place of the context.
+    """
+    if model.samples is None:
+        return []
+    config, rng = model.record.network, np.random.default_rng(0)
+    found = []
+    for image, label in zip(model.samples.images, model.samples.labels, strict=True):
+        height, width = (size // config.grid * config.grid for size in image.shape)
+        one = model.record.window.apply(image[:height, :width])
+        clean = np.repeat(one[None], config.channels, axis=0)
+        noise = rng.normal(0, trained_noise(model.record), clean.shape).astype(np.float32)
+        found.append(Trial(clean, clean + noise, label[:height, :width]))
+    return found
+
+
+def make_engine(model: Model, choice: EngineChoice, *, threads: int, cache: Path | None = None) -> Engine:
+    """Return exactly the engine that was chosen.
+
+    Raises
+    ------
+    SettingError
+        If it is not to be had here: another version of the library, another int8 network, another processor.
+    """
+    if choice.name == "torch":
+        _same_version(choice, _version("torch"))
+        if choice.precision == "bf16" and not has_bf16():
+            raise SettingError("this run was begun with torch bf16, which this processor can't do; use another machine")
+        return TorchEngine(model.network(), precision="bf16" if choice.precision == "bf16" else "f32")
+    if choice.name == "onnx":
+        from tomoseg.engine.onnx_engine import OnnxEngine
+
+        _same_version(choice, _version("onnxruntime"))
+        return OnnxEngine(model.network(), threads=threads)
+    return _make_openvino(model, choice, threads=threads, cache=cache or cache_folder())
+
+
+def _make_openvino(model: Model, choice: EngineChoice, *, threads: int, cache: Path) -> Engine:
+    from tomoseg.engine import openvino_engine
+
+    _same_version(choice, _version("openvino"))
+    if choice.precision != "int8":
+        built = openvino_engine.convert(model.network())
+    else:
+        path = int8_path(model, cache)
+        if not Path(f"{path}.xml").exists() or openvino_engine.digest(path) != choice.network:
+            raise SettingError(f"this run was begun with an int8 network that is not in {cache}; copy it there")
+        built = openvino_engine.read(path)
+    return openvino_engine.OpenVinoEngine(built, precision=choice.precision, threads=threads)
+
+
+def _same_version(choice: EngineChoice, found: str) -> None:
+    if choice.version != found:
+        raise SettingError(
+            f"this run was begun with {choice.name} {choice.version}, here is {found or 'none'}: its results may "
+            "differ in the last digit; install that version, or begin again with --force"
+        )
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return ""

@@ -1,0 +1,99 @@
+"""OpenVINO (extra `fast`): float32 or bf16 as the network is, int8 after quantisation by NNCF."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tomoseg.engine.base import Precision, Probabilities, Stack
+from tomoseg.engine.graph import Probable
+from tomoseg.extras import load_extra
+from tomoseg.unet import UNet
+
+
+def _load(module: str) -> Any:
+    """Return a module of the extra without the telemetry by which it reports to its makers."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    return load_extra(module, extra="fast", purpose="--engine openvino")
+
+
+class OpenVinoEngine:
+    """Runs an OpenVINO model on the processor.
+
+    Parameters
+    ----------
+    model
+        As `convert` or `read` return it.
+    precision
+        Of the arithmetic; an int8 model is run with float32 between its quantised layers.
+    threads
+        Processor threads.
+    """
+
+    def __init__(self, model: Any, *, precision: Precision, threads: int) -> None:
+        openvino = _load("openvino")
+        hint = "bf16" if precision == "bf16" else "f32"
+        settings = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def run(self, stack: Stack) -> Probabilities:
+        """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
+        self._request.infer([np.ascontiguousarray(stack)[None]])
+        found: Probabilities = np.array(self._request.get_output_tensor(0).data[0], np.float32)
+        return found
+
+
+def convert(network: UNet) -> Any:
+    """Return the OpenVINO model of a network and softmax, for any size of whole pooling cells."""
+    openvino = _load("openvino")
+    config = network.config
+    example = torch.zeros(1, config.channels, 4 * config.grid, 6 * config.grid)
+    with torch.no_grad():
+        model = openvino.convert_model(Probable(network).eval(), example_input=example)
+    model.reshape([1, config.channels, -1, -1])
+    return model
+
+
+def quantise(model: Any, stacks: Sequence[Stack]) -> Any:
+    """Return an int8 version of an OpenVINO model, calibrated on network inputs (channel, y, x)."""
+    nncf = _load("nncf")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    given = nncf.Dataset([np.ascontiguousarray(stack)[None] for stack in stacks])
+    return nncf.quantize(
+        model, given, subset_size=len(stacks), preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=False
+    )
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a model as `path`.xml and `path`.bin, the second first."""
+    openvino = _load("openvino")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}")
+    openvino.save_model(model, f"{draft}.xml", compress_to_fp16=False)
+    for ending in (".bin", ".xml"):
+        Path(f"{draft}{ending}").replace(f"{path}{ending}")
+
+
+def read(path: Path) -> Any:
+    """Read a model that `save` wrote; nothing in it is executed but its graph."""
+    openvino = _load("openvino")
+    return openvino.Core().read_model(f"{path}.xml", f"{path}.bin")
+
+
+def digest(path: Path) -> str:
+    """Return a hash of the two files of a model, 16 hexadecimal digits."""
+    found = hashlib.sha256(Path(f"{path}.xml").read_bytes())
+    found.update(Path(f"{path}.bin").read_bytes())
+    return found.hexdigest()[:16]

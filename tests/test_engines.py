@@ -1,0 +1,161 @@
+"""Engines: all give the exact one's probabilities, and int8 only what passes its check."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from test_predict_volume import make_model
+from tomoseg.cli import run
+from tomoseg.engine import Engine, Probabilities, Stack, TorchEngine
+from tomoseg.engine import choose as choosing
+from tomoseg.engine.choose import choose_engine, make_engine, make_trials
+from tomoseg.engine.gate import Trial, judge
+from tomoseg.errors import SettingError
+from tomoseg.model_file import Model, load_model
+
+SIZES = ((64, 96), (128, 80), (40, 40))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("engines") / "m.tomoseg")
+
+
+@pytest.fixture(scope="module")
+def model(path: Path) -> Model:
+    return load_model(path)
+
+
+def stacks(model: Model) -> list[Stack]:
+    rng = np.random.default_rng(0)
+    return [rng.random((model.record.network.channels, *size), np.float32) for size in SIZES]
+
+
+@pytest.mark.parametrize("asked", ["onnx", "openvino"])
+def test_in_float32_every_engine_gives_torchs_probabilities(model: Model, asked: str) -> None:
+    choices = [choice for choice in choosing._candidates(asked) if choice.precision == "f32"]
+    assert [choice.name for choice in choices] == [asked, "torch"]
+    exact, engine = TorchEngine(model.network()), make_engine(model, choices[0], threads=1)
+    for stack in stacks(model):
+        np.testing.assert_allclose(engine.run(stack), exact.run(stack), atol=1e-5)
+
+
+class Spoiled:
+    """Gives another class for a part of the pixels."""
+
+    def __init__(self, exact: Engine, share: float) -> None:
+        self._exact, self._share = exact, share
+
+    def run(self, stack: Stack) -> Probabilities:
+        found = self._exact.run(stack).copy()
+        rows = int(self._share * found.shape[1])
+        found[:, :rows] = np.roll(found[:, :rows], 1, axis=0)
+        return found
+
+
+def trials(model: Model) -> list[Trial]:
+    """Return tiles whose labels are the exact engine's own."""
+    exact = TorchEngine(model.network())
+    return [
+        replace(trial, label=exact.run(trial.clean).argmax(axis=0).astype(np.uint8)) for trial in make_trials(model)
+    ]
+
+
+def test_the_check_passes_what_is_the_same_and_refuses_what_differs(model: Model) -> None:
+    exact = TorchEngine(model.network())
+    same = judge(exact, exact, trials(model))
+    assert (same.agree_clean, same.agree_noisy, same.accuracy_lost, same.interface_changed) == (1, 1, 0, 0)
+    assert same.passes
+    odd = judge(Spoiled(exact, 0.1), exact, trials(model))
+    assert odd.agree_clean == pytest.approx(1 - int(0.1 * 64) / 64)
+    assert odd.accuracy_lost == pytest.approx(1 - odd.agree_clean, abs=0.05)
+    assert not odd.passes
+
+
+def test_int8_is_built_once_kept_and_exactly_what_was_chosen(model: Model, tmp_path: Path) -> None:
+    said: list[str] = []
+    built = choosing._build(model, choosing.int8_path(model, tmp_path), threads=1, say=said.append)
+    assert built is not None
+    assert 0.8 < built.agree_clean <= 1
+    choice = choosing.EngineChoice(name="openvino", precision="int8", version=choosing._version("openvino"))
+    assert choosing._int8(model, choice, threads=1, cache=tmp_path, say=said.append) is None or built.passes
+    from tomoseg.engine import openvino_engine
+
+    known = choice.model_copy(update={"network": openvino_engine.digest(choosing.int8_path(model, tmp_path))})
+    first, second = (make_engine(model, known, threads=1, cache=tmp_path) for _ in range(2))
+    for stack in stacks(model):
+        assert np.array_equal(first.run(stack), second.run(stack))
+    with pytest.raises(SettingError, match="int8 network that is not in"):
+        make_engine(model, choice.model_copy(update={"network": "0" * 16}), threads=1, cache=tmp_path)
+
+
+def test_auto_passes_over_an_int8_network_that_fails_and_says_so(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(choosing, "has_bf16", lambda: False)
+    path = choosing.int8_path(model, tmp_path)
+    path.parent.mkdir(exist_ok=True)
+    Path(f"{path}.json").write_text(
+        '{"agree_clean": 0.99, "agree_noisy": 0.99, "accuracy_lost": 0.0, "interface_changed": 0.0}'
+    )
+    choice = choose_engine(model, asked="auto", threads=1, cache=tmp_path, say=said.append)
+    assert (choice.name, choice.precision) == ("onnx", "f32")
+    assert said == ["int8 fails its check: labels agree to 99.00 % clean and 99.00 % noisy, 0.0000 of accuracy lost, "
+                    "interfaces changed by 0.00 %"]  # fmt: skip
+
+
+def test_without_tiles_there_is_no_int8(model: Model, tmp_path: Path) -> None:
+    said: list[str] = []
+    bare = replace(model, samples=None)
+    assert choose_engine(bare, asked="openvino", threads=1, cache=tmp_path, say=said.append).precision != "int8"
+    assert said == ["int8 needs labelled tiles to be checked on; this model carries 0"]
+
+
+@pytest.mark.parametrize(("asked", "extra"), [("openvino", "fast"), ("onnx", "onnx")])
+def test_a_missing_extra_is_named(
+    model: Model, asked: str, extra: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = {"openvino": "openvino", "onnx": "onnxruntime"}[asked]
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    monkeypatch.setattr(choosing, "find_spec", lambda name: None)
+    with pytest.raises(SettingError, match=rf'needs {module}: pip install "tomoseg\[{extra}\]"'):
+        choose_engine(model, asked=asked, threads=1, cache=tmp_path, say=print)
+    assert choose_engine(model, asked="auto", threads=1, cache=tmp_path, say=print).name == "torch"
+
+
+def test_another_version_is_refused(model: Model) -> None:
+    choice = choosing._torch().model_copy(update={"version": "1.0"})
+    with pytest.raises(SettingError, match=r"begun with torch 1\.0, here is 2"):
+        make_engine(model, choice, threads=1)
+
+
+def test_an_exported_model_gives_torchs_probabilities_from_grey_values(
+    path: Path, model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    out = tmp_path / "m.onnx"
+    assert run(["export", str(path), "-o", str(out), "--quiet"]) == 0
+    made = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    known = made.get_modelmeta().custom_metadata_map
+    assert known["classes"] == '["pore", "YSZ", "Ni"]'
+    assert (known["halo"], known["context"], known["model"]) == (str(model.record.network.halo), "1", model.content)
+    exact = TorchEngine(model.network())
+    for size in SIZES:
+        grey = np.random.default_rng(1).integers(0, 40_000, (3, *size), dtype=np.uint16)
+        (found,) = made.run(["probabilities"], {"grey": grey[None].astype(np.float32)})
+        np.testing.assert_allclose(found[0], exact.run(model.record.window.apply(grey)), atol=1e-5)
+    assert run(["export", str(path), "-o", str(out), "--quiet"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert run(["export", str(path), "-o", str(tmp_path / "m.pt"), "--quiet"]) == 2
+
+
+def test_bf16_is_close_to_float32_where_it_runs_at_all(model: Model) -> None:
+    exact, rough = TorchEngine(model.network()), TorchEngine(model.network(), precision="bf16")
+    assert torch.bfloat16 in {weight.dtype for weight in rough._network.parameters()}
+    for stack in stacks(model):
+        assert np.abs(exact.run(stack) - rough.run(stack)).max() < 0.1
