@@ -29,7 +29,7 @@ from tomoseg.recipe import FAST
 from tomoseg.unet import UNet, UNetConfig
 from tomoseg.volume import Region, SliceWriter, open_volume
 from tomoseg.window import Window
-from tomoseg.workflow.predict_plan import Needs, choose_block
+from tomoseg.workflow.predict_memory import Needs, choose_block
 from tomoseg.workflow.predict_store import checksum
 
 NAMES = ("pore", "YSZ", "Ni")

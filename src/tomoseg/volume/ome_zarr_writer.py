@@ -154,9 +154,11 @@ def write_shards(
     level
         Of the pyramid.
     """
+    files = list(shard_files(folder, region, level=level))
+    for file in files:
+        file.unlink(missing_ok=True)  # zarr would read and merge a shard at the volume's end, which may be damaged
     array = zarr.open_array(str(folder), path=str(level), mode="r+", config={"write_empty_chunks": True})
     array[(..., *region.slices)] = values
-    files = list(shard_files(folder, region, level=level))
     for file in files:
         _to_disk(file)
     return files

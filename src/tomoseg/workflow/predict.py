@@ -10,22 +10,19 @@ import numpy as np
 import psutil
 from pydantic import Field
 
-from tomoseg.errors import InputError, PairingError, SettingError
+from tomoseg.errors import InputError, PairingError
 from tomoseg.provenance import record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, limit_threads
 from tomoseg.workflow.console import Console, duration
 from tomoseg.workflow.reading import Source, open_source
 
 if TYPE_CHECKING:
-    from tomoseg.engine import EngineChoice
     from tomoseg.model_file import Model, ModelRecord
     from tomoseg.predict import Runner
     from tomoseg.volume import Volume
     from tomoseg.workflow.predict_plan import Plan, Task
     from tomoseg.workflow.predict_store import Store
     from tomoseg.workflow.predict_task import Job
-
-_SAME_EDGE = 0.01
 
 
 class PredictSettings(Reading):
@@ -56,7 +53,9 @@ class PredictSettings(Reading):
             "Runtime, torch that is installed and passes its check"
         ),
     ] = "auto"
-    memory: Annotated[str, Field(description="memory for all processes together, like 500MB or 2GB")] = "2GB"
+    memory: Annotated[
+        str, Field(description="memory for all processes together, like 500MB or 2GB; for each worker of a --scheduler")
+    ] = "2GB"
     workers: Annotated[int, Field(ge=1, description="processes on this machine")] = 1
     scheduler: Annotated[
         str | None, Field(description="an existing Dask scheduler, tcp://HOST:PORT; its workers see the same paths")
@@ -91,6 +90,7 @@ def refuse_other_type(record: ModelRecord, volume: Volume) -> None:
 def run(settings: PredictSettings, console: Console) -> None:
     """Segment and write; an output that was begun goes on where it was."""
     from tomoseg.model_file import load_model
+    from tomoseg.workflow.predict_begin import check_source, make_job, make_plan, open_store
     from tomoseg.workflow.predict_store import begun_plan, working_place
 
     model = load_model(settings.model)
@@ -100,11 +100,11 @@ def run(settings: PredictSettings, console: Console) -> None:
     _check_targets(settings, model, place, begun)
     source = open_source(settings.source, settings)
     refuse_other_type(model.record, source.volume)
-    _check_neighbours(source, model, settings)
-    plan = _plan(settings, source, model, begun, console)
+    check_source(source, model, settings)
+    plan = make_plan(settings, source, model, begun, console)
     limit_threads(plan.threads)
-    store = _store(place, plan, begun, model)
-    job = _job(settings, store)
+    store = open_store(place, plan, begun, model)
+    job = make_job(settings, store)
     began = time.monotonic()
     try:
         _run_tasks(settings, store, job, console)
@@ -137,147 +137,14 @@ def _check_targets(settings: PredictSettings, model: Model, place: Path, begun: 
     refuse_unreadable(place)
 
 
-def _check_neighbours(source: Source, model: Model, settings: PredictSettings) -> None:
-    """Refuse a source that can't be read as is needed: by blocks, with neighbours, the same along all axes."""
-    from tomoseg.slices import slice_numbers
-
-    if getattr(source.volume, "in_order_only", False):
-        raise SettingError(
-            f"{settings.source}: is one compressed stream, of which no part can be read; convert it first: tomoseg "
-            f"convert {settings.source} {settings.source.name.partition('.')[0]}.zarr"
-        )
-
-    context, numbers = model.record.network.context, slice_numbers(source.volume.names)
-    there = set(numbers)
-    if context and not any(number + 1 in there for number in numbers):
-        raise SettingError(
-            f"the model looks at {context} neighbouring slices on either side, but {settings.source} has no two "
-            "slices with consecutive numbers; give the whole scan, or a model trained with --context 0"
-        )
-    if settings.axes == "z":
-        return
-    if numbers != tuple(range(numbers[0], numbers[0] + len(numbers))):
-        raise SettingError(f"--axes zyx needs all slices of a scan; in {settings.source} some numbers are missing")
-    size = source.volume.voxel_size_um
-    if size is None:
-        raise SettingError(
-            f"--axes zyx needs voxels of one size along all axes, and {settings.source} does not say its voxel size; "
-            "state it: tomoseg convert SOURCE OUT.zarr --voxel-size UM"
-        )
-    if max(size) > (1 + _SAME_EDGE) * min(size):
-        edges = " x ".join(f"{edge:g}" for edge in size)
-        raise SettingError(f"--axes zyx needs voxels of one size along all axes; here they are {edges} um (z, y, x)")
-
-
-def _plan(settings: PredictSettings, source: Source, model: Model, begun: Plan | None, console: Console) -> Plan:
-    """Decide what to do; an output that was begun keeps what was chosen for it."""
-    from tomoseg.labels import outside_value
-    from tomoseg.workflow.predict_plan import CHOSEN, Plan, choose_block, fingerprint, parse_threads, refuse_other_plan
-
-    model_record, by_index = model.record, settings.values == "indices"
-    values = [order if by_index else int(item.value) for order, item in enumerate(model_record.classes)]
-    outside = 255 if by_index else outside_value(model_record.classes, model_record.unlabelled)
-    box, volume = source.region, source.volume
-    threads = parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler)
-    engine = begun.engine if begun else _engine(settings, model, threads, console)
-    needs, memory = _needs(settings, source, model), _memory_each(settings)
-    plan = Plan(
-        model=model.content,
-        source=fingerprint(source.path),
-        shape=volume.shape,
-        region=(box.z0, box.z1, box.y0, box.y1, box.x0, box.x1),
-        mask=settings.mask,
-        axes=settings.axes,
-        values=settings.values,
-        probabilities=settings.probabilities,
-        uncertainty=settings.uncertainty,
-        voxel_size_um=volume.voxel_size_um,
-        label_values=tuple(values),
-        label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),
-        outside_value=outside,
-        engine=engine,
-        threads=threads,
-        **dict(zip(("block", "tile"), choose_block(needs, memory=memory), strict=True)),
-    )
-    if begun is None:
-        return plan
-    refuse_other_plan(plan, begun, out=settings.out, asked_engine=settings.engine)
-    if needs.of(begun.block, begun.tile) > memory:
-        raise SettingError(
-            f"{settings.out} was begun with more memory: it takes {needs.of(begun.block, begun.tile) / 1e6:.0f} MB a "
-            f"process; give more than --memory {settings.memory}, or begin again with --force"
-        )
-    return plan.model_copy(update={name: getattr(begun, name) for name in CHOSEN})
-
-
-def _engine(settings: PredictSettings, model: Model, threads: int, console: Console) -> EngineChoice:
-    from tomoseg.engine.choose import choose_engine
-
-    return choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
-
-
-def _needs(settings: PredictSettings, source: Source, model: Model) -> Any:
-    from tomoseg.predict import bytes_per_pixel
-    from tomoseg.workflow.predict_plan import Needs
-
-    network = model.record.network
-    outputs = 1 + settings.probabilities * network.classes + settings.uncertainty
-    return Needs(
-        shape=source.volume.shape,
-        itemsize=source.volume.dtype.itemsize,
-        network=network,
-        outputs=outputs,
-        axes=settings.axes,
-        bytes_per_pixel=bytes_per_pixel(network),
-        process=psutil.Process().memory_info().rss,
-    )
-
-
-def _memory_each(settings: PredictSettings) -> int:
-    """Return the memory for a process that computes; with workers, this one and the scheduler take theirs first."""
-    from tomoseg.workflow.predict_plan import parse_memory
-
-    memory = parse_memory(settings.memory)
-    if settings.workers == 1 or settings.scheduler is not None:
-        return memory
-    return (memory - psutil.Process().memory_info().rss) // settings.workers
-
-
-def _store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:
-    from tomoseg.workflow.predict_store import Store, create_store, tidy
-
-    if begun is None:
-        return create_store(place, plan, [item.name for item in model.record.classes])
-    tidy(place)
-    return Store(place, plan)
-
-
-def _job(settings: PredictSettings, store: Store) -> Job:
-    from tomoseg.workflow.predict_task import Job
-
-    return Job(
-        settings.model.absolute(),
-        settings.source.absolute(),
-        _how(settings),
-        store.path.absolute(),
-        store.plan.model_dump_json(),
-    )
-
-
-def _how(settings: PredictSettings) -> Reading:
-    """Return how a worker reads the source, wherever it was started."""
-    mask = settings.mask if settings.mask in (None, "auto") else str(Path(settings.mask).absolute())
-    return Reading(
-        mask=mask, raw_shape=settings.raw_shape, raw_dtype=settings.raw_dtype, empty_chunks=settings.empty_chunks
-    )
-
-
 def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Console) -> None:
     """Run the passes one after the other, each with the tasks that are missing."""
-    todo = {which: _missing(store, which, console) for which in store.plan.passes()}
-    left = sum(len(tasks) for tasks in todo.values())
-    if left:
-        _announce(settings, store, todo, job, console)
+    passes = store.plan.passes()
+    labels = _missing(store, passes[-1], console)
+    if not labels:
+        return  # what the passes before were for is done, and may be gone
+    todo = {which: _missing(store, which, console) for which in passes[:-1]} | {passes[-1]: labels}
+    _announce(settings, store, todo, job, console)
     for which, tasks in todo.items():
         if tasks:
             _run_pass(settings, job, tasks, "segmenting" if which == "labels" else f"along {which}", console)

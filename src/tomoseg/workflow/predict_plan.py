@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tomoseg.engine import EngineChoice
-from tomoseg.errors import OutputError, SettingError
-from tomoseg.unet import UNetConfig
+from tomoseg.errors import OutputError
 from tomoseg.volume import Region
 from tomoseg.volume.ome_zarr_writer import shard_regions, whole_chunks
 from tomoseg.volume.source import split_inner
@@ -27,14 +25,8 @@ Pass = Literal["labels", "z", "y", "x"]
 THICKNESS = 16
 """Slices of a block."""
 
-EDGES = (1024, 768, 512, 384, 256, 128)
-"""Edges of a block in pixels, of which the largest is taken that the memory allows."""
-
-_TILES = (1024, 896, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 IN_FLIGHT = 2
 """Tasks at a time in a process: while one computes, the other reads or writes."""
-
-_CODEC_BYTES = 40_000_000  # zarr's threads, imagecodecs, the allocator's slack
 
 
 @dataclass(frozen=True)
@@ -152,81 +144,6 @@ def _files(path: Path) -> Iterator[Path]:
     for folder, names, files in os.walk(path):
         names.sort()
         yield from (Path(folder) / name for name in sorted(files))
-
-
-def parse_memory(text: str) -> int:
-    """Read an amount of memory in bytes.
-
-    Raises
-    ------
-    SettingError
-        If it has another form.
-
-    Examples
-    --------
-    >>> parse_memory("500MB"), parse_memory("1.5GB")
-    (500000000, 1500000000)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", text.strip().upper())
-    if found is None or float(found[1]) == 0:
-        raise SettingError(f"--memory {text!r} is no amount of memory; write it like 500MB or 2GB")
-    return int(float(found[1]) * 1000 ** (["KB", "MB", "GB", "TB"].index(found[2]) + 1))
-
-
-class Needs(BaseModel):
-    """What decides how much memory a process takes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    shape: Shape
-    itemsize: int
-    network: UNetConfig
-    outputs: int
-    axes: Literal["z", "zyx"]
-    bytes_per_pixel: int
-    process: int
-
-    def of(self, block: Shape, tile: int) -> int:
-        """Return the bytes that a process takes at its peak, for a block's edges and a tile's."""
-        depth, height, width = (min(edge, size) for edge, size in zip(block, self.shape, strict=True))
-        halo, context = 2 * self.network.halo, 2 * self.network.context
-        slab = (depth + context) * (height + halo) * (width + halo) * self.itemsize
-        kept = depth * height * width * self._kept_bytes
-        fed = (min(tile, height) + halo) * (min(tile, width) + halo)
-        return self.process + _CODEC_BYTES + IN_FLIGHT * slab + IN_FLIGHT * kept + fed * self.bytes_per_pixel
-
-    @property
-    def _kept_bytes(self) -> int:
-        """Bytes a voxel of what a block gives, and of its compressed copy; along axes 16 bits a class come in."""
-        classes = self.network.classes
-        return 2 * self.outputs + (3 * 2 * classes if self.axes == "zyx" else 0)
-
-
-def choose_block(needs: Needs, *, memory: int) -> tuple[Shape, int]:
-    """Return the block's edges and the tile's edge that cost the least of those that `memory` bytes allow.
-
-    Raises
-    ------
-    SettingError
-        If none fits; the message says what would.
-    """
-    pairs = [((THICKNESS, edge, edge), tile) for edge in EDGES for tile in _TILES if tile <= edge]
-    fitting = [pair for pair in pairs if needs.of(*pair) <= memory]
-    if not fitting:
-        least = min(needs.of(*pair) for pair in pairs)
-        raise SettingError(
-            f"--memory: {memory / 1e6:.0f} MB a process are not enough; with the smallest blocks and tiles one "
-            f"takes {least / 1e6:.0f} MB"
-        )
-    return min(fitting, key=lambda pair: _cost(needs, *pair))
-
-
-def _cost(needs: Needs, block: Shape, tile: int) -> float:
-    """Return the work for a pixel: what is run twice in halos, and, much cheaper, what is read twice."""
-    halo = 2 * needs.network.halo
-    longest = max(needs.shape[1:])
-    run, read = min(tile, longest), min(block[1], longest)
-    return float(((run + halo) / run) ** 2 + 0.05 * ((read + halo) / read) ** 2)
 
 
 def parse_threads(threads: int | None, *, workers: int, scheduler: str | None) -> int:

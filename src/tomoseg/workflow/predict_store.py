@@ -85,8 +85,10 @@ class Store:
     def finish(self, record: Mapping[str, Any]) -> None:
         """Write the record of the whole, drop what was only needed on the way, and say that it is finished."""
         with writing(self.path):
-            for name in ("z", "y", "x"):
-                remove(self.group(f"axis_{name}"))
+            for which in self.plan.passes()[:-1]:
+                for task in self.plan.tasks(which):
+                    self.record(task).unlink(missing_ok=True)
+                remove(self.group(f"axis_{which}"))
             (self.path / NOTES / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
             write_state(self.path, {**_state(self.plan), "finished": True})
 

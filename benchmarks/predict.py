@@ -1,0 +1,199 @@
+"""How fast prediction is, beside the poster's network, the bare engine and one worker, in one run; and its memory.
+
+`python benchmarks/predict.py MODEL --out results [--only engines end memory workers]`. MODEL is a default model, trained
+with context. Times are medians of several runs; ratios count, for times vary on a busy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from tomoseg.engine import TorchEngine
+from tomoseg.engine.choose import _candidates, choose_engine, make_engine
+from tomoseg.model_file import Model, load_model
+from tomoseg.unet import UNet, UNetConfig
+from tomoseg.volume import SliceWriter
+
+TILE = 512
+RUNS = 5
+END_TO_END = (500, 501, 501)
+LARGE = (1024, 1024, 1024)
+THREADS = os.cpu_count() or 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--engine", default="auto")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(THREADS)
+    model = load_model(given.model)
+    for name in given.only:
+        for row in PARTS[name](model, given):
+            print(json.dumps(row), flush=True)
+            with (given.out / "predict.jsonl").open("a") as file:
+                file.write(json.dumps({"part": name, **row}) + "\n")
+
+
+def seconds(run: Callable[[], object], runs: int = RUNS) -> float:
+    """Return the median time of a few runs after one that warms up."""
+    run()
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def product_gflops(dtype: torch.dtype) -> float:
+    """Return the rate of matrix products of 2048 x 2048 in GFLOP/s."""
+    a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
+    return 2 * 2048**3 / seconds(lambda: a @ b) / 1e9
+
+
+def engines(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
+    """Time every engine that there is on one tile, beside the poster's network in plain torch."""
+    config = model.record.network
+    edge = TILE + 2 * config.halo
+    stack = np.random.default_rng(0).random((config.channels, edge, edge), np.float32)
+    poster = UNet(UNetConfig(classes=config.classes, widths=(64, 128, 256, 512), bottleneck=1024)).eval()
+    one = torch.from_numpy(stack[:1])[None]
+    with torch.inference_mode():
+        reference = seconds(lambda: torch.softmax(poster(one), 1), runs=1)
+    rows: list[dict[str, object]] = [row("poster's network, torch f32", reference, reference)]
+    seen = set()
+    for choice in [*_candidates("auto"), *_candidates("openvino")]:
+        if str(choice) in seen:
+            continue
+        seen.add(str(choice))
+        if choice.precision == "int8":
+            found = choose_engine(model, asked="openvino", threads=THREADS, say=print)
+            if found.precision != "int8":
+                continue
+            choice = found
+        engine = make_engine(model, choice, threads=THREADS)
+        rows.append(row(str(choice), seconds(lambda engine=engine: engine.run(stack)), reference))
+    wide = UNet(UNetConfig(classes=config.classes, widths=(16, 32, 64), bottleneck=128)).eval()
+    exact, single = TorchEngine(wide), stack[:1]
+    rate = flops(wide.config, edge) / seconds(lambda: exact.run(single)) / 1e9
+    product = product_gflops(torch.float32)
+    rows.append(
+        {"arithmetic GFLOP/s, 16-32-64-128, torch f32": rate, "matrix products": product, "ratio": rate / product}
+    )
+    return rows
+
+
+def row(name: str, took: float, reference: float) -> dict[str, object]:
+    return {"engine": name, "Mvoxel/s": TILE**2 / took / 1e6, "over the poster's network": reference / took}
+
+
+def flops(config: UNetConfig, edge: int) -> float:
+    """Return the floating-point operations of a forward pass: two a multiplication of the convolutions."""
+    widths = (*config.widths, config.bottleneck)
+    total, channels = 0.0, config.channels
+    for step, width in enumerate(widths):
+        pixels = (edge / 2**step) ** 2
+        total += 2 * 9 * pixels * (channels * width + width * width)
+        channels = width
+    for step, fine in enumerate(config.widths):
+        pixels = (edge / 2**step) ** 2
+        total += 2 * pixels * widths[step + 1] * fine + 2 * 9 * pixels * (2 * fine * fine + fine * fine)
+    return total + 2 * edge**2 * widths[0] * config.classes
+
+
+def end(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
+    """Time the verb from start to end on a volume, beside the engine alone on the same tiles."""
+    source = volume(given.out / "end_to_end.raw", END_TO_END, model)
+    out = given.out / "end_to_end.zarr"
+    took, peak = verb(given, source, out, "--force")
+    plan = json.loads((out / "zarr.json").read_text())["attributes"]["tomoseg"]["plan"]
+    config = model.record.network
+    edge = -(-END_TO_END[1] // config.grid) * config.grid + 2 * config.halo
+    stack = np.random.default_rng(0).random((config.channels, edge, edge), np.float32)
+    choice = choose_engine(model, asked=given.engine, threads=THREADS, say=print)
+    engine = make_engine(model, choice, threads=THREADS)
+    bare = seconds(lambda: engine.run(stack)) * END_TO_END[0]
+    voxels = float(np.prod(END_TO_END))
+    return [
+        {
+            "engine": str(choice), "end to end, s": took, "bare engine, s": bare, "share of it": bare / took,
+            "Mvoxel/s": voxels / took / 1e6, "peak MB": peak / 1e6, "tile": plan["tile"],
+        }
+    ]  # fmt: skip
+
+
+def memory(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
+    """Watch the memory of all processes of a run that has promised 1 GB, on 2 GB of voxels."""
+    source = volume(given.out / "large.raw", LARGE, model)
+    took, peak = verb(given, source, given.out / "large.zarr", "--force", "--memory", "1GB")
+    return [{"shape": LARGE, "peak MB": peak / 1e6, "promised MB": 1000, "seconds": took}]
+
+
+def workers(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
+    """Compare two Dask workers of one thread with one."""
+    from distributed import LocalCluster
+
+    source = volume(given.out / "end_to_end.raw", END_TO_END, model)
+    took = {}
+    for n in (1, 2):
+        with LocalCluster(n_workers=n, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster:
+            out = given.out / f"workers_{n}.zarr"
+            words = ("--force", "--threads", "1", "--scheduler", cluster.scheduler_address, "--roi", "0:192,:,:")
+            took[n], _ = verb(given, source, out, *words)
+    return [{"one worker, s": took[1], "two workers, s": took[2], "ratio": took[1] / took[2]}]
+
+
+def volume(path: Path, shape: tuple[int, int, int], model: Model) -> Path:
+    """Write a volume of smooth structures and noise in the model's grey values, if it is not there."""
+    if path.exists():
+        return path
+    window, rng = model.record.window, np.random.default_rng(0)
+    coarse = rng.random((shape[0] // 8 + 2, shape[1] // 8 + 2, shape[2] // 8 + 2)) > 0.5
+    with SliceWriter(path, shape=shape, dtype=np.dtype(model.record.grey_type), voxel_size_um=(0.02,) * 3) as writer:
+        for z in range(shape[0]):
+            plane = np.kron(coarse[z // 8], np.ones((8, 8)))[: shape[1], : shape[2]]
+            grey = window.low + window.width * (plane + 0.03 * rng.standard_normal(plane.shape, np.float32))
+            writer.write(np.clip(grey, 0, 65535).astype(model.record.grey_type))
+    return path
+
+
+def verb(given: argparse.Namespace, source: Path, out: Path, *words: str) -> tuple[float, float]:
+    """Run `tomoseg predict`; return its seconds and the peak of the memory of all its processes (PSS) in bytes."""
+    command = [sys.executable, "-m", "tomoseg", "predict", str(given.model), str(source), "-o", str(out)]
+    began, peak = time.perf_counter(), 0.0
+    process = subprocess.Popen([*command, "--engine", given.engine, *words], stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        peak = max(peak, pss(process.pid))
+        time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"tomoseg predict failed with {process.returncode}")
+    return time.perf_counter() - began, peak
+
+
+def pss(pid: int) -> float:
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return float(sum(one.memory_full_info().pss for one in family))
+    except psutil.Error:
+        return 0.0
+
+
+PARTS = {"engines": engines, "end": end, "memory": memory, "workers": workers}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Before a prediction runs: whether it can, what it will do, and where it will be made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from tomoseg.engine import EngineChoice
+from tomoseg.engine.choose import choose_engine
+from tomoseg.errors import SettingError
+from tomoseg.labels import UNLABELLED, outside_value
+from tomoseg.model_file import Model
+from tomoseg.predict import bytes_per_pixel
+from tomoseg.slices import slice_numbers
+from tomoseg.workflow.common import Reading
+from tomoseg.workflow.console import Console
+from tomoseg.workflow.predict_memory import Needs, choose_block, parse_memory
+from tomoseg.workflow.predict_plan import CHOSEN, Plan, fingerprint, parse_threads, refuse_other_plan
+from tomoseg.workflow.predict_store import Store, create_store, tidy
+from tomoseg.workflow.predict_task import Job
+from tomoseg.workflow.reading import Source
+
+if TYPE_CHECKING:
+    from tomoseg.workflow.predict import PredictSettings
+
+_SAME_EDGE = 0.01
+
+
+def check_source(source: Source, model: Model, settings: PredictSettings) -> None:
+    """Refuse a source that can't be read as is needed: by blocks, with neighbours, the same along all axes.
+
+    Raises
+    ------
+    SettingError
+        If it can't.
+    """
+    if getattr(source.volume, "in_order_only", False):
+        raise SettingError(
+            f"{settings.source}: is one compressed stream, of which no part can be read; convert it first: tomoseg "
+            f"convert {settings.source} {settings.source.name.partition('.')[0]}.zarr"
+        )
+    context, numbers = model.record.network.context, slice_numbers(source.volume.names)
+    there = set(numbers)
+    if context and not any(number + 1 in there for number in numbers):
+        raise SettingError(
+            f"the model looks at {context} neighbouring slices on either side, but {settings.source} has no two "
+            "slices with consecutive numbers; give the whole scan, or a model trained with --context 0"
+        )
+    if settings.axes == "zyx":
+        _check_cubes(source, numbers, settings)
+
+
+def _check_cubes(source: Source, numbers: tuple[int, ...], settings: PredictSettings) -> None:
+    """Refuse a volume that is not the same along all axes."""
+    if numbers != tuple(range(numbers[0], numbers[0] + len(numbers))):
+        raise SettingError(f"--axes zyx needs all slices of a scan; in {settings.source} some numbers are missing")
+    size = source.volume.voxel_size_um
+    if size is None:
+        raise SettingError(
+            f"--axes zyx needs voxels of one size along all axes, and {settings.source} does not say its voxel size; "
+            "state it: tomoseg convert SOURCE OUT.zarr --voxel-size UM"
+        )
+    if max(size) > (1 + _SAME_EDGE) * min(size):
+        edges = " x ".join(f"{edge:g}" for edge in size)
+        raise SettingError(f"--axes zyx needs voxels of one size along all axes; here they are {edges} um (z, y, x)")
+
+
+def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Plan | None, console: Console) -> Plan:
+    """Decide what to do; an output that was begun keeps what was chosen for it.
+
+    Raises
+    ------
+    InputError
+        If the memory is not enough, or what was begun is not what is asked for now.
+    """
+    box, volume = source.region, source.volume
+    values, outside = _values(settings, model)
+    threads = parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler)
+    engine = begun.engine if begun else _engine(settings, model, threads, console)
+    needs, memory = _needs(settings, source, model), _memory_each(settings)
+    plan = Plan(
+        model=model.content,
+        source=fingerprint(source.path),
+        shape=volume.shape,
+        region=(box.z0, box.z1, box.y0, box.y1, box.x0, box.x1),
+        mask=settings.mask,
+        axes=settings.axes,
+        values=settings.values,
+        probabilities=settings.probabilities,
+        uncertainty=settings.uncertainty,
+        voxel_size_um=volume.voxel_size_um,
+        label_values=values,
+        label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),
+        outside_value=outside,
+        engine=engine,
+        threads=threads,
+        **dict(zip(("block", "tile"), choose_block(needs, memory=memory), strict=True)),
+    )
+    if begun is None:
+        return plan
+    refuse_other_plan(plan, begun, out=settings.out, asked_engine=settings.engine)
+    _refuse_less_memory(needs.of(begun.block, begun.tile), memory, settings)
+    return plan.model_copy(update={name: getattr(begun, name) for name in CHOSEN})
+
+
+def _refuse_less_memory(wanted: int, memory: int, settings: PredictSettings) -> None:
+    if wanted > memory:
+        raise SettingError(
+            f"{settings.out} was begun with more memory: it takes {wanted / 1e6:.0f} MB a process; give more than "
+            f"--memory {settings.memory}, or begin again with --force"
+        )
+
+
+def _values(settings: PredictSettings, model: Model) -> tuple[tuple[int, ...], int]:
+    """Return the value of each class in the output, and the one for what is outside the field of view."""
+    record = model.record
+    if settings.values == "indices":
+        return tuple(range(len(record.classes))), UNLABELLED
+    return tuple(int(item.value) for item in record.classes), outside_value(record.classes, record.unlabelled)
+
+
+def _engine(settings: PredictSettings, model: Model, threads: int, console: Console) -> EngineChoice:
+    return choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
+
+
+def _needs(settings: PredictSettings, source: Source, model: Model) -> Needs:
+    network = model.record.network
+    outputs = 1 + settings.probabilities * network.classes + settings.uncertainty
+    return Needs(
+        shape=source.volume.shape,
+        itemsize=source.volume.dtype.itemsize,
+        network=network,
+        outputs=outputs,
+        axes=settings.axes,
+        bytes_per_pixel=bytes_per_pixel(network),
+        process=psutil.Process().memory_info().rss,
+    )
+
+
+def _memory_each(settings: PredictSettings) -> int:
+    """Return the memory for a process that computes; with workers, this one and the scheduler take theirs first."""
+    memory = parse_memory(settings.memory)
+    if settings.workers == 1 or settings.scheduler is not None:
+        return memory
+    return (memory - psutil.Process().memory_info().rss) // settings.workers
+
+
+def open_store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:
+    """Return the store of a plan, new or as it was left."""
+    if begun is None:
+        return create_store(place, plan, [item.name for item in model.record.classes])
+    tidy(place)
+    return Store(place, plan)
+
+
+def make_job(settings: PredictSettings, store: Store) -> Job:
+    """Return what tasks need to find their model, source and store in any process."""
+    return Job(
+        settings.model.absolute(),
+        settings.source.absolute(),
+        _how(settings),
+        store.path.absolute(),
+        store.plan.model_dump_json(),
+    )
+
+
+def _how(settings: PredictSettings) -> Reading:
+    """Return how a worker reads the source, wherever it was started."""
+    mask = settings.mask if settings.mask in (None, "auto") else str(Path(settings.mask).absolute())
+    return Reading(
+        mask=mask, raw_shape=settings.raw_shape, raw_dtype=settings.raw_dtype, empty_chunks=settings.empty_chunks
+    )
