@@ -1,7 +1,7 @@
 """How fast prediction is, beside the poster's network, the bare engine and one worker, in one run; and its memory.
 
-`python benchmarks/predict.py MODEL --out results [--only engines end memory workers]`. MODEL is a default model, trained
-with context. Times are medians of several runs; ratios count, for times vary on a busy machine.
+`python benchmarks/predict.py MODEL --out results [--only engines end memory workers]`. MODEL is a default model,
+trained with context. Times are medians of several runs; ratios count, for times vary on a busy machine.
 """
 
 from __future__ import annotations
