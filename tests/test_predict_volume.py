@@ -278,7 +278,7 @@ def test_less_memory_means_smaller_blocks_and_tiles_never_more_than_promised() -
     needs = Needs(shape=(1000, 4000, 4000), itemsize=2, network=UNetConfig(classes=3, context=2), outputs=5, axes="z",
                   bytes_per_pixel=384, process=400_000_000)  # fmt: skip
     edges = []
-    for memory in (550_000_000, 800_000_000, 1_200_000_000, 4_000_000_000):
+    for memory in (470_000_000, 550_000_000, 800_000_000, 1_200_000_000, 4_000_000_000):
         block, tile = choose_block(needs, memory=memory)
         assert needs.of(block, tile) <= memory
         edges.append(tile)

@@ -192,7 +192,8 @@ def normalised_entropy(probabilities: Float32[np.ndarray, "class y x"]) -> Float
     """
     logs = np.log(np.maximum(probabilities, np.float32(1e-12)))
     negative = (probabilities * logs).sum(axis=0) / np.float32(np.log(len(probabilities)))
-    return np.abs(np.clip(negative, -1, 0))
+    entropy: Float32[np.ndarray, "y x"] = np.abs(np.clip(negative, -1, 0))
+    return entropy
 
 
 def average(levels: Sequence[UInt16[np.ndarray, "class y x"]]) -> Float32[np.ndarray, "class y x"]:

@@ -110,7 +110,7 @@ def bytes_per_pixel(network: UNetConfig) -> int:
     384
     """
     # each step has a quarter of the pixels of the one above it
-    channels = max(-(-width // 4**step) for step, width in enumerate(network.widths))
+    channels = max(-(-width // (1 << 2 * step)) for step, width in enumerate(network.widths))
     return _BYTES_PER_PIXEL_AND_CHANNEL * channels
 
 

@@ -139,9 +139,12 @@ def _axis_steps(found: h5py.Dataset) -> Iterator[float]:
     names = found.parent.attrs.get("axes", [])
     for name in map(_text, np.atleast_1d(names)):
         axis = found.parent.get(name) if name != "." else None
-        factor = micrometres_in(_text(axis.attrs.get("units", ""))) if isinstance(axis, h5py.Dataset) else None
-        known = factor is not None and axis.ndim == 1 and axis.size > 1
-        yield abs(float(axis[1] - axis[0])) * float(factor or 0) if known else 0.0
+        yield _step(axis) if isinstance(axis, h5py.Dataset) and axis.ndim == 1 and axis.size > 1 else 0.0
+
+
+def _step(axis: h5py.Dataset) -> float:
+    factor = micrometres_in(_text(axis.attrs.get("units", "")))
+    return 0.0 if factor is None else abs(float(axis[1] - axis[0])) * factor
 
 
 def _text(value: Any) -> str:

@@ -77,7 +77,7 @@ def _layout(path: Path, header: dict[str, str], offset: int) -> Layout:
     dtype = np.dtype((">" if big else "<") + _TYPES[header["ELEMENTTYPE"]])
     spacing = [abs(float(edge)) for edge in header.get("ELEMENTSPACING", header.get("ELEMENTSIZE", "")).split()[:3]]
     size = tuple(edge * _UM_A_MM for edge in reversed(spacing))
-    return Layout((z, y, x), dtype, offset, size if len(size) == 3 and min(size) > 0 else None)  # type: ignore[arg-type]
+    return Layout((z, y, x), dtype, offset, size if len(size) == 3 and min(size) > 0 else None)
 
 
 def open_sink(path: Path, content: Content) -> StreamSink:

@@ -101,7 +101,7 @@ def _full_resolution(node: zarr.Array[Any] | zarr.Group, place: str) -> _Found:
     if isinstance(node, zarr.Array):
         axes = ("t", "c", "z", "y", "x")[-node.ndim :] if node.ndim <= 5 else ()
         return _Found(node, axes, (0.0,) * node.ndim)
-    attributes = dict(node.attrs)
+    attributes: dict[str, Any] = dict(node.attrs)
     ome = attributes.get("ome", attributes)
     if "plate" in ome:
         raise VolumeError(f"{place}: is a plate of many images; name one of them, like {place}:/A/1/0")

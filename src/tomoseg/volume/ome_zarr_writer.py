@@ -179,9 +179,9 @@ def shard_files(folder: Path, region: Region, *, level: int = 0) -> Iterator[Pat
 def build_pyramid(folder: Path) -> Iterator[float]:
     """Compute the smaller levels of the image in `folder` from its first one; yield the share that is done."""
     group = zarr.open_group(str(folder), mode="r+")
-    reduce = half_by_mode if "image-label" in group.attrs["ome"] else half_by_mean  # type: ignore[operator]
-    levels = len(group.attrs["ome"]["multiscales"][0]["datasets"])  # type: ignore[call-overload, index]
-    arrays = [group[str(level)] for level in range(levels)]
+    ome: Any = group.attrs["ome"]
+    reduce = half_by_mode if "image-label" in ome else half_by_mean
+    arrays: list[Any] = [group[str(level)] for level in range(len(ome["multiscales"][0]["datasets"]))]
     total = sum(array.size for array in arrays[1:])
     done = 0
     for level, (finer, coarser) in enumerate(itertools.pairwise(arrays), start=1):

@@ -50,7 +50,8 @@ def half_by_mode(values: Shaped[np.ndarray, "*lead z y x"]) -> Shaped[np.ndarray
            [3, 9]], dtype=uint8)
     """
     ranked = np.sort(np.stack(_corners(values)), axis=0)
-    best, best_count = ranked[0].copy(), np.ones(ranked.shape[1:], np.uint8)
+    best: Shaped[np.ndarray, "*lead half_z half_y half_x"] = ranked[0].copy()
+    best_count = np.ones(ranked.shape[1:], np.uint8)
     run = np.ones_like(best_count)
     for before, here in itertools.pairwise(ranked):
         run = np.where(here == before, run + np.uint8(1), np.uint8(1))

@@ -15,6 +15,7 @@ from tomoseg.extras import load_extra
 from tomoseg.volume.base import Region
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import reading
+from tomoseg.volume.voxel_size import VoxelSize
 
 _TYPES = {3: "u1", 5: "<u2", 10: "<f4"}
 _PICTURES_A_FOLDER = 100
@@ -29,12 +30,12 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
         with olefile.OleFileIO(str(path)) as file:
             width, height = _number(file, path, "ImageWidth"), _number(file, path, "ImageHeight")
             depth, code = _number(file, path, "NoOfImages"), _number(file, path, "DataType")
-            edge = _pixel_size(file)
+            voxel_size = _voxel_size(file)
     if code not in _TYPES:
         raise VolumeError(f"{path}: has values of the unknown type {code}; 3 (8 bits), 5 (16) and 10 (float) are read")
     dtype = np.dtype(_TYPES[code])
     load = partial(_load, path, dtype, (height, width))
-    return LazyVolume(path, (depth, height, width), dtype.newbyteorder("="), load, edge and (edge, edge, edge))
+    return LazyVolume(path, (depth, height, width), dtype.newbyteorder("="), load, voxel_size)
 
 
 def _number(file: Any, path: Path, name: str) -> int:
@@ -45,12 +46,11 @@ def _number(file: Any, path: Path, name: str) -> int:
     return found
 
 
-def _pixel_size(file: Any) -> float | None:
-    """Return the edge of a voxel in micrometres."""
+def _voxel_size(file: Any) -> VoxelSize | None:
     if not file.exists("ImageInfo/PixelSize"):
         return None
     edge = float(struct.unpack("<f", file.openstream("ImageInfo/PixelSize").read(4))[0])
-    return edge if edge > 0 else None
+    return (edge, edge, edge) if edge > 0 else None
 
 
 def _load(path: Path, dtype: np.dtype[Any], shape: tuple[int, int], region: Region) -> Shaped[np.ndarray, "z y x"]:

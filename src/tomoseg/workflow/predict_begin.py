@@ -145,7 +145,7 @@ def _memory_each(settings: PredictSettings) -> int:
     memory = parse_memory(settings.memory)
     if settings.workers == 1 or settings.scheduler is not None:
         return memory
-    return (memory - psutil.Process().memory_info().rss) // settings.workers
+    return (memory - int(psutil.Process().memory_info().rss)) // settings.workers
 
 
 def open_store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:

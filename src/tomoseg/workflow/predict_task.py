@@ -212,7 +212,8 @@ def _labels(plan: Plan, outputs: Outputs) -> Shaped[np.ndarray, "z y x"]:
     """Return the class indices as the values that the user wants to have."""
     table = np.full(256, plan.outside_value, plan.label_type)
     table[: len(plan.label_values)] = plan.label_values
-    return table[outputs.index]
+    labels: Shaped[np.ndarray, "z y x"] = table[outputs.index]
+    return labels
 
 
 def _sums(outputs: Outputs, grey: list[GreyStatistics]) -> Mapping[str, Any]:
