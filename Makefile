@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO ?= demo
 
-.PHONY: help install checks demo test lint types contract tests format nightly studies clean
+.PHONY: help install checks demo test lint types contract tests format oracle nightly studies clean
 
 help:           ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,12 @@ format: checks  ## rewrite the files in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+oracle: install ## what SimpleITK says of files, into tests/reference; in an environment of its own
+	$(PYTHON) -m venv .oracle
+	.oracle/bin/pip install --quiet --disable-pip-version-check numpy SimpleITK==2.5.2
+	mkdir -p tests/reference/simpleitk
+	.oracle/bin/python tests/oracle/simpleitk.py $(BIN)/python tests/reference/simpleitk
+
 nightly: install ## the short noise study on a phantom, five minutes; in results/nightly
 	rm -rf results/nightly
 	$(BIN)/tomoseg phantom -o results/nightly/phantom
@@ -58,4 +64,4 @@ studies: install ## the experiments of docs/experiments.md, one after the other 
 	for study in benchmarks/study_*.py; do $(BIN)/python $$study --out results || exit 1; done
 
 clean:          ## remove what make made, demo/ and results/ excepted
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .oracle .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -221,7 +221,7 @@ def test_other_formats_hold_the_same_and_leave_nothing_beside(
     assert predict(model, source, tmp_path / "seg.tif") == 0
     assert np.array_equal(tifffile.imread(tmp_path / "seg.tif"), labels(undisturbed))
     expected = {"seg.tif", "seg_uncertainty.tif", *(f"seg_{name}.tif" for name in NAMES)}
-    records = {name.replace(".tif", ".provenance.json") for name in expected}
+    records = {f"{name}.provenance.json" for name in expected}
     assert {path.name for path in tmp_path.iterdir()} == expected | records
     levels = zarr.open_array(str(undisturbed), path="probabilities/0", mode="r")
     assert np.array_equal(tifffile.imread(tmp_path / "seg_YSZ.tif"), levels[1])

@@ -76,6 +76,16 @@ def test_figures_are_drawn_for_few_and_many_classes(n):
     assert pixels(figures.confusion_picture(np.eye(n, dtype=int) * 1000 + 3, names)).std() > 10
 
 
+@pytest.mark.parametrize("low", [0.2, 0.93, 0.9995])
+def test_curves_are_drawn_by_the_size_of_their_errors_each_method_in_its_colour(low):
+    curve = {"accuracy": [[1 - 0.001 * (1 - low), low]], "largest fraction error (points)": [[0.0, 30.0]]}
+    both = pixels(figures.noise_curves([0, 1], {"a": curve, "b": curve}, unit="grey", order=["a", "b"])).astype(int)
+    second = pixels(figures.noise_curves([0, 1], {"b": curve}, unit="grey", order=["a", "b"])).astype(int)
+    orange = np.array([0xD5, 0x5E, 0x00])
+    assert (np.abs(both - orange).sum(axis=-1) < 30).sum() > 100
+    assert (np.abs(second - orange).sum(axis=-1) < 30).sum() > 100
+
+
 def test_the_models_dot_lies_left_of_a_worse_baselines():
     rows = {"model": {"accuracy": 0.99, "mean_iou": 0.98}, "otsu": {"accuracy": 0.9, "mean_iou": 0.8}}
     shown = pixels(figures.score_dots(rows, {"accuracy": (0.985, 0.995)})).astype(int)

@@ -26,6 +26,7 @@ TINY = (
     *("--steps", 3, "--width", 2, "--patch", 32, "--batch", 2, "--gap", 4, "--threads", 1, "--test-slices", 2),
     *("--levels", 0, 5000, "--shares", 0.5, "--sizes", "large", "--no-forest", "--noise-like", "white", "--quiet"),
 )
+END = ("--to-the-end", 0.5, "--most-minutes", 0.05, "--patience", 1)
 CELLS = {"poster-large-baseline-s0", "poster-large-050-s0", "ours-large-s0", "ours_2D-large-s0", "ours_clean-large-s0",
          "poster-large-baseline-s0-random"}  # fmt: skip
 
@@ -115,7 +116,7 @@ def words(scan, out, *more):
 @pytest.fixture(scope="module")
 def done(scan, tmp_path_factory):
     out = tmp_path_factory.mktemp("done") / "study"
-    assert run(words(scan, out)) == 0
+    assert run(words(scan, out, *END)) == 0
     return out
 
 
@@ -126,11 +127,17 @@ def table(out):
 
 def test_a_study_leaves_table_curve_pictures_and_all_cells(done):
     found = json.loads((done / "study.json").read_text())
-    assert {cell["key"] for cell in found["cells"]} == CELLS
+    assert {cell["key"] for cell in found["cells"]} == CELLS | {"poster-large-050-s0-end"}
     assert found["missing"] == []
     assert [point["level"] for point in found["cells"][0]["curve"]] == [0.0, 5000.0]
     assert (done / "figures/curve.png").exists()
     assert (done / "report.html").read_text().count("<figure>") == 1 + 2 * 2  # the curve; two methods, two levels
+
+
+def test_a_training_to_the_end_stands_above_its_twin_and_ours(done):
+    page = (done / "report.html").read_text()
+    order = [page.index(title) for title in ("50 % noisy, to the end, ended", "the same, in the budget")]
+    assert order == sorted(order)
 
 
 def test_the_table_has_the_posters_layout_with_its_own_figures_under_ours(done):
@@ -168,7 +175,7 @@ def test_two_worker_processes_give_the_same_table(scan, done, tmp_path):
 
 def test_a_folder_with_another_study_is_refused_and_left_as_it_is(scan, done, capsys):
     before = sorted(path.name for path in done.rglob("*"))
-    assert run(words(scan, done, "--batch", 4)) == 2
+    assert run(words(scan, done, *END, "--batch", 4)) == 2
     assert "another study (other batch)" in capsys.readouterr().err
     assert sorted(path.name for path in done.rglob("*")) == before
 

@@ -59,7 +59,7 @@ def test_a_folder_holds_the_given_names_and_the_record(tmp_path: Path) -> None:
 
 def test_a_stacks_record_lies_beside_it_and_goes_with_it(tmp_path: Path) -> None:
     write(tmp_path / "seg.tif", extra_json={"verb": "predict"})
-    assert left_in(tmp_path) == ["seg.provenance.json", "seg.tif"]
+    assert left_in(tmp_path) == ["seg.tif", "seg.tif.provenance.json"]
     write(tmp_path / "seg.tif", force=True)
     assert left_in(tmp_path) == ["seg.tif"]
 

@@ -20,6 +20,7 @@ _LINES = ("#8a94a1", "#d55e00", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#b0
 _MARKERS = "osD^vPX*"
 _DPI = 144
 _SMALLEST_ERROR = 1e-6  # so that no error has a place on a logarithmic axis
+_SCORE_TICKS = (0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999)
 _MOST_PANEL_PIXELS = 800
 _UNLABELLED = 255
 
@@ -188,9 +189,16 @@ def slice_scores(numbers: Sequence[int], accuracies: Sequence[float]) -> Picture
 
 
 def noise_curves(
-    levels: Sequence[float], methods: Mapping[str, Mapping[str, Sequence[Sequence[float]]]], *, unit: str
+    levels: Sequence[float],
+    methods: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    *,
+    unit: str,
+    order: Sequence[str],
 ) -> Picture:
     """Draw scores against the level of a degradation, one line a method.
+
+    Scores up to 1 stand on an axis on which half the errors are the same step everywhere: 0.98 and 0.99 are as far
+    apart as 0.90 and 0.95. Errors in points are linear up to 0.1, logarithmic above.
 
     Parameters
     ----------
@@ -200,23 +208,48 @@ def noise_curves(
         Method -> name of a score -> a curve for each seed. Seeds make a band between the lowest and the highest.
     unit
         Of the levels.
+    order
+        All methods that there can be; each keeps its colour whichever are drawn.
     """
     scores = list(next(iter(methods.values())))
+    styles = dict(zip(order, zip(cycle(_LINES), cycle(_MARKERS), strict=False), strict=False))
     even = not np.isfinite(levels).all()
     places = np.arange(len(levels)) if even else np.asarray(levels)
     figure, panels = _figure(13, 4.2, 1, len(scores))
     for axes, score in zip(panels, scores, strict=True):
-        for (method, curves), colour, marker in zip(methods.items(), cycle(_LINES), cycle(_MARKERS), strict=False):
-            values = np.array(curves[score])
+        for method, curves in methods.items():
+            values, (colour, marker) = np.array(curves[score]), styles[method]
             axes.plot(places, values.mean(axis=0), marker=marker, color=colour, label=method, markersize=4)
             axes.fill_between(places, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
         axes.set(xlabel=f"level, {unit}", title=score)
         if even:
             axes.set_xticks(places, [f"{level:g}" for level in levels])
         axes.grid(axis="y", color="#e6eaee")
+        _by_errors(axes, points="points" in score)
     names = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=min(6, len(names)), frameon=False)
     return _finish(figure, "curve", "Scores against the level of what was added to the test.")
+
+
+def _by_errors(axes: Any, *, points: bool) -> None:
+    """Scale the vertical axis by the size of the errors: percentage points from 0, or scores up to 1."""
+    if points:
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_yticks([0, 0.1, 1, 10, 100], ["0", "0.1", "1", "10", "100"])
+        axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
+        return
+    low, high = axes.dataLim.intervaly
+    axes.set_yscale(
+        "function",
+        functions=(
+            lambda score: -np.log10(np.maximum(1 - np.asarray(score), _SMALLEST_ERROR)),
+            lambda place: 1 - 10.0 ** -np.asarray(place),
+        ),
+    )
+    axes.set_ylim(1 - 1.15 * (1 - low), 1 - max(0.85 * (1 - high), _SMALLEST_ERROR))
+    bottom, top = axes.get_ylim()
+    ticks = [tick for tick in _SCORE_TICKS if bottom <= tick <= top]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
 def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Figure, Any]:

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -75,6 +75,7 @@ def flat_volume(path: Path, data: Path, layout: Layout) -> LazyVolume:
     return LazyVolume(path, layout.shape, native, load, layout.voxel_size_um)
 
 
+@runtime_checkable
 class Readable(Protocol):
     """What a decompressor gives."""
 

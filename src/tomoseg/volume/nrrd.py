@@ -118,6 +118,7 @@ def open_sink(path: Path, content: Content) -> StreamSink:
     lines = ["NRRD0004", f"type: {name}", "dimension: 3", f"sizes: {x} {y} {z}", "endian: little", "encoding: raw",
              "kinds: domain domain domain"]  # fmt: skip
     if content.voxel_size_um is not None:
-        edges = " ".join(repr(edge) for edge in reversed(content.voxel_size_um))
-        lines += [f"spacings: {edges}", 'units: "um" "um" "um"']
+        # in millimetres, which programs that pass over the unit take it for
+        edges = " ".join(repr(edge / 1000) for edge in reversed(content.voxel_size_um))
+        lines += [f"spacings: {edges}", 'units: "mm" "mm" "mm"']
     return StreamSink(path, "\n".join([*lines, "", ""]).encode())

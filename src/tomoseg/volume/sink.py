@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
@@ -39,6 +39,7 @@ class Content:
         return z * y * x * self.dtype.itemsize
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Takes slices; a format's `open_sink(path, content)` returns one for a path that does not exist yet."""
 

@@ -98,7 +98,7 @@ def record_path(path: Path) -> Path:
     Examples
     --------
     >>> record_path(Path("out")).as_posix(), record_path(Path("labels.tif")).as_posix()
-    ('out/provenance.json', 'labels.provenance.json')
+    ('out/provenance.json', 'labels.tif.provenance.json')
     >>> record_path(Path("out.zarr")).as_posix()
     'out.zarr/tomoseg/provenance.json'
     """
@@ -106,7 +106,7 @@ def record_path(path: Path) -> Path:
         return path / NOTES / RECORD
     if is_folder(path):
         return path / RECORD
-    return path.with_name(f"{path.name[: -len(format_ending(path))]}.{RECORD}")
+    return path.with_name(f"{path.name}.{RECORD}")
 
 
 def companion_path(path: Path) -> Path | None:

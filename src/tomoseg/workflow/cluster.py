@@ -54,6 +54,7 @@ def _address(dask: Any, workers: int, scheduler: str | None, threads: int) -> It
         host="127.0.0.1",
         dashboard_address=None,
         memory_limit=0,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its health page would take port 8787
         silence_logs=40,
     ) as cluster:
         yield str(cluster.scheduler_address)

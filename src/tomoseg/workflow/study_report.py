@@ -35,7 +35,7 @@ from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
 from tomoseg.workflow.study_cell import Degraded, Layout
 from tomoseg.workflow.study_plan import make_plan, plan_lines, plan_parts
-from tomoseg.workflow.study_results import OURS, Results, Study
+from tomoseg.workflow.study_results import OURS, WITH_A_CURVE, Results, Study
 
 
 def write_study(
@@ -182,7 +182,7 @@ def study_report(
         notes=_notes(study),
         sections=[
             Section("The poster's table", [table, *_split_note(study)]),
-            Section("Accuracy against the noise", _curve_parts(study)),
+            Section("Accuracy against the noise", [*_curve_parts(study), *_end_parts(study)]),
             Section("How much may the next scan have?", plan_parts(study, plan, why_no_plan)),
             Section("Pictures", list(pictures)),
             Section("The cells", [_cells_table(study)]),
@@ -258,13 +258,36 @@ def _curve_parts(study: Study) -> list[Part]:
         for method in study.methods
     ]
     return [
-        figures.noise_curves(levels, lines, unit=kind.unit),
+        figures.noise_curves(levels, lines, unit=kind.unit, order=WITH_A_CURVE),
         Table(
             ["accuracy at", *(f"{level:g}" for level in levels)],
             rows,
             caption="The poster's is its 50 % cell; the forest is trained at each level. curve.csv has more.",
         ),
     ]
+
+
+def _end_parts(study: Study) -> list[Part]:
+    """Return a table of the trainings without a time budget, each above its twin within it and ours."""
+    levels, most = study.settings.all_levels, 60 * study.settings.most_minutes
+    rows = []
+    for cell in study.cells:
+        if not cell.to_the_end or cell.key not in study.done:
+            continue
+        seconds = study.done[cell.key]["timing"]["seconds"]
+        ended = "at its longest time" if seconds >= 0.97 * most else "when validation stopped improving"
+        twin = study.of(method=cell.method, size=cell.size, share=cell.share, seed=cell.seed)
+        ours = study.of(method="ours", size=cell.size, seed=cell.seed)
+        alone = (f"{cell.title}, ended {ended}", [study.done[cell.key]])
+        for title, found in (alone, ("the same, in the budget", twin), ("ours", ours)):
+            for one in found:
+                timing = one["timing"]
+                facts = [f"{timing['steps']:.0f}", f"{timing['passes']:.1f}", f"{timing['seconds'] / 60:.1f}"]
+                rows.append([title, *facts, *(f"{_value(one['curve'], level):.4f}" for level in levels)])
+    if not rows:
+        return []
+    names = ["", "steps", "passes", "minutes", *(f"at {level:g}" for level in levels)]
+    return [Table(names, rows, caption="Trained until validation stops improving: accuracy by the test's level.")]
 
 
 def _cells_table(study: Study) -> Table:

@@ -15,6 +15,8 @@ Results = Mapping[str, dict[str, Any]]
 
 OURS = ("ours", "ours 2D", "ours clean")
 PER_LEVEL = ", at each level"
+WITH_A_CURVE = ("poster, no noise", "poster", *OURS, "forest", f"poster{PER_LEVEL}", f"ours{PER_LEVEL}")
+"""All methods that can have a curve, in the order in which they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,7 @@ class Study:
     def methods(self) -> list[str]:
         """Methods that have a whole curve."""
         n = len(self.settings.all_levels)
-        named = ("poster, no noise", "poster", *OURS, "forest", f"poster{PER_LEVEL}", f"ours{PER_LEVEL}")
-        return [name for name in named if any(len(curve) == n for curve in self.curves(name))]
+        return [name for name in WITH_A_CURVE if any(len(curve) == n for curve in self.curves(name))]
 
     def window(self) -> Window:
         """Return the window of grey values that its networks have."""

@@ -1,0 +1,11 @@
+"""What all tests share."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _small_forest():
+    """Let the forest beside every score stand on few pixels: its training is most of an evaluation's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomoseg.baselines.FOREST_PIXELS", 10_000)
+        yield
