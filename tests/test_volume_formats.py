@@ -78,6 +78,14 @@ def test_real_volumes_come_back_from_every_format(tmp_path: Path, source: str, n
     assert np.array_equal(whole(after), whole(before))
 
 
+def test_an_ome_zarr_of_the_older_version_is_written_for_older_programs(tmp_path: Path) -> None:
+    write(tmp_path / "a.tif")
+    words = ["convert", str(tmp_path / "a.tif"), str(tmp_path / "a.zarr"), "--ome-zarr", "0.4", "--quiet"]
+    assert run(words) == 0
+    assert json.loads((tmp_path / "a.zarr/.zattrs").read_text())["multiscales"][0]["version"] == "0.4"
+    assert np.array_equal(whole(open_volume(tmp_path / "a.zarr")), GREY)
+
+
 def test_convert_keeps_the_part_that_is_asked_for_and_replaces_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,7 @@
 """Zarr stores: what others wrote is read, what is written is valid, lost or damaged chunks are named."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -119,10 +119,12 @@ def write(path: Path, values: np.ndarray, **given: Any) -> None:
             writer.write(page)
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_what_is_written_slice_by_slice_is_read_back_and_valid(tmp_path: Path, dtype: type) -> None:
+def test_what_is_written_slice_by_slice_is_read_back_and_valid(tmp_path: Path, dtype: type, version: str) -> None:
     values = np.random.default_rng(0).integers(0, 255, (21, 140, 260)).astype(dtype)
-    write(tmp_path / "a.zarr", values, voxel_size_um=SIZE, extra_json={"provenance": {}})
+    write(tmp_path / "a.zarr", values, voxel_size_um=SIZE, ome_zarr=version, extra_json={"provenance": {}})
+    assert zarr.open_group(str(tmp_path / "a.zarr"), mode="r").metadata.zarr_format == (2 if version == "0.4" else 3)
     volume = open_volume(tmp_path / "a.zarr")
     assert (volume.dtype, volume.voxel_size_um) == (dtype, pytest.approx(SIZE))
     assert np.array_equal(whole(tmp_path / "a.zarr"), values)
@@ -143,10 +145,13 @@ def test_a_store_of_others_is_not_replaced(tmp_path: Path) -> None:
         write(tmp_path / "b.zarr", GREY, force=True)
 
 
-def test_label_images_are_valid_and_their_pyramids_hold_no_new_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_label_images_are_valid_and_their_pyramids_hold_no_new_value(
+    tmp_path: Path, version: Literal["0.4", "0.5"]
+) -> None:
     labels = np.random.default_rng(1).choice(np.array([0, 128, 255], np.uint8), (40, 200, 300))
     spec = ImageSpec("labels", labels.shape, labels.dtype, (16, 128, 128), SIZE,
-                     classes={0: "pore", 128: "YSZ", 255: "Ni"})  # fmt: skip
+                     classes={0: "pore", 128: "YSZ", 255: "Ni"}, version=version)  # fmt: skip
     create_image(tmp_path / "a.zarr", spec)
     for region in reversed(list(shard_regions(spec.shape, spec.shard))):
         write_shards(tmp_path / "a.zarr", labels[region.slices], region)
@@ -156,7 +161,8 @@ def test_label_images_are_valid_and_their_pyramids_hold_no_new_value(tmp_path: P
     coarse = np.asarray(zarr.open_array(str(tmp_path / "a.zarr"), path="2", mode="r")[...])
     assert coarse.shape == level_shapes(labels.shape)[2]
     assert set(np.unique(coarse)) <= {0, 128, 255}
-    attributes = zarr.open_group(str(tmp_path / "a.zarr"), mode="r").attrs["ome"]
+    attributes = zarr.open_group(str(tmp_path / "a.zarr"), mode="r").attrs
+    attributes = attributes.get("ome", attributes)
     assert attributes["image-label"]["properties"][1] == {"label-value": 128, "name": "YSZ"}
     assert attributes["multiscales"][0]["datasets"][1]["coordinateTransformations"] == [
         {"type": "scale", "scale": pytest.approx([0.04, 0.036, 0.038])},

@@ -1,7 +1,8 @@
-"""OME-Zarr 0.5 images and label images with their pyramids, written shard by shard.
+"""OME-Zarr images and label images with their pyramids, written shard by shard.
 
-A shard is one file. Whoever writes must own whole shards; all else may then be done in any order and by any number
-of processes. The standard is https://ngff.openmicroscopy.org/0.5 (DOI 10.5281/zenodo.14246254).
+A shard is one file; in version 0.4, which has none, so is a chunk. Whoever writes must own whole shards; all else may
+then be done in any order and by any number of processes. The standard is https://ngff.openmicroscopy.org/0.5 (DOI
+10.5281/zenodo.14246254), and 0.4 in its place.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from tomoseg.volume.base import Region
 from tomoseg.volume.pyramid import Shape, half_by_mean, half_by_mode, level_shapes
-from tomoseg.volume.sink import Content
+from tomoseg.volume.sink import Content, OmeZarrVersion
 from tomoseg.volume.state import NOTES, STATE
 
 CHUNK: Shape = (16, 128, 128)
@@ -54,6 +55,8 @@ class ImageSpec:
         Voxels of a chunk along (z, y, x).
     pyramid
         Whether there are smaller levels.
+    version
+        Of the standard.
     """
 
     name: str
@@ -65,6 +68,7 @@ class ImageSpec:
     classes: Mapping[int, str] | None = None
     chunk: Shape = CHUNK
     pyramid: bool = True
+    version: OmeZarrVersion = "0.5"
 
     @property
     def levels(self) -> tuple[Shape, ...]:
@@ -111,26 +115,39 @@ def create_image(folder: Path, spec: ImageSpec, *, state: Mapping[str, Any] | No
     state
         Goes into the group's attributes under `STATE`, and there is a group `NOTES` then.
     """
-    attributes: dict[str, Any] = {"ome": _metadata(spec)}
-    group = zarr.open_group(str(folder), mode="a", zarr_format=3)
+    attributes = _metadata(spec)
+    group = zarr.open_group(str(folder), mode="a", zarr_format=2 if spec.version == "0.4" else 3)
     for level, shape in enumerate(spec.levels):
-        lead, names = _lead(spec), ("z", "y", "x")
+        lead = _lead(spec)
         group.create_array(
             str(level),
             shape=(*lead, *shape),
             dtype=spec.dtype,
             chunks=(*(1 for _ in lead), *chunk_of(shape, spec.chunk)),
-            shards=(*(1 for _ in lead), *whole_chunks(shape, shard=spec.shard, chunk=spec.chunk)),
-            compressors=[ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
-            dimension_names=("c", *names) if lead else names,
             fill_value=0,
             overwrite=True,
             config={"write_empty_chunks": True},
+            **_storage(spec, shape),
         )
     if state is not None:
         group.require_group(NOTES)
         attributes[STATE] = dict(state)
     group.attrs.update(attributes)
+
+
+def _storage(spec: ImageSpec, shape: Shape) -> dict[str, Any]:
+    """Return how a level is stored: the codecs that readers of the version know, and shards where there are any."""
+    if spec.version == "0.4":
+        return {
+            "compressors": [{"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}],
+            "chunk_key_encoding": {"name": "v2", "separator": "/"},
+        }
+    lead = _lead(spec)
+    return {
+        "shards": (*(1 for _ in lead), *whole_chunks(shape, shard=spec.shard, chunk=spec.chunk)),
+        "compressors": [ZstdCodec(level=_ZSTD_LEVEL), Crc32cCodec()],
+        "dimension_names": ("c", "z", "y", "x") if lead else ("z", "y", "x"),
+    }
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
@@ -179,13 +196,13 @@ def shard_files(folder: Path, region: Region, *, level: int = 0) -> Iterator[Pat
 def build_pyramid(folder: Path) -> Iterator[float]:
     """Compute the smaller levels of the image in `folder` from its first one; yield the share that is done."""
     group = zarr.open_group(str(folder), mode="r+")
-    ome: Any = group.attrs["ome"]
+    ome: Any = group.attrs.get("ome", group.attrs)
     reduce = half_by_mode if "image-label" in ome else half_by_mean
     arrays: list[Any] = [group[str(level)] for level in range(len(ome["multiscales"][0]["datasets"]))]
     total = sum(array.size for array in arrays[1:])
     done = 0
     for level, (finer, coarser) in enumerate(itertools.pairwise(arrays), start=1):
-        for region in shard_regions(coarser.shape[-3:], coarser.shards[-3:]):
+        for region in shard_regions(coarser.shape[-3:], (coarser.shards or coarser.chunks)[-3:]):
             double = tuple(
                 slice(2 * part.start, min(2 * part.stop, size))
                 for part, size in zip(region.slices, finer.shape[-3:], strict=True)
@@ -217,7 +234,13 @@ class OmeZarrSink:
         self._path = path
         shard = whole_chunks(content.shape, shard=(CHUNK[0], _SHARD_EDGE, _SHARD_EDGE))
         self._spec = ImageSpec(
-            path.name.partition(".")[0], content.shape, content.dtype, shard, content.voxel_size_um, classes=classes
+            path.name.partition(".")[0],
+            content.shape,
+            content.dtype,
+            shard,
+            content.voxel_size_um,
+            classes=classes,
+            version=content.ome_zarr,
         )
         create_image(path, self._spec, state={"verb": "convert", "finished": True})
         self._slab = np.empty((shard[0], *content.shape[1:]), content.dtype)
@@ -255,7 +278,7 @@ def _lead(spec: ImageSpec) -> tuple[int, ...]:
 
 
 def _metadata(spec: ImageSpec) -> dict[str, Any]:
-    """Return the standard's metadata: axes, levels, and what the values of a label image mean."""
+    """Return the standard's attributes: axes, levels, and what the values of a label image mean."""
     unit = {} if spec.voxel_size_um is None else {"unit": "micrometer"}
     axes = [{"name": "c", "type": "channel"}] if spec.channels else []
     axes += [{"name": name, "type": "space", **unit} for name in "zyx"]
@@ -265,12 +288,14 @@ def _metadata(spec: ImageSpec) -> dict[str, Any]:
         "datasets": [_dataset(spec, level) for level in range(len(spec.levels))],
         "type": "mean" if spec.classes is None else "mode",
     }
-    found: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    if spec.version == "0.4":
+        multiscale["version"] = spec.version
+    found: dict[str, Any] = {"multiscales": [multiscale]}
     if spec.channels:
         found["omero"] = {"channels": [_channel(name) for name in spec.channels]}
     if spec.classes is not None:
-        found["image-label"] = _image_label(spec.classes)
-    return found
+        found["image-label"] = {"version": spec.version, **_image_label(spec.classes)}
+    return found if spec.version == "0.4" else {"ome": {"version": spec.version, **found}}
 
 
 def _dataset(spec: ImageSpec, level: int) -> dict[str, Any]:
@@ -296,7 +321,6 @@ def _image_label(classes: Mapping[int, str]) -> dict[str, Any]:
     """Return names and colours of a label image's values: greys from dark to light, as its slices are drawn."""
     greys = np.linspace(0, 255, len(classes)).astype(int)
     return {
-        "version": "0.5",
         "colors": [
             {"label-value": value, "rgba": [int(grey)] * 3 + [255]}
             for (value, _), grey in zip(classes.items(), greys, strict=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
+from typing import Any, BinaryIO, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped
+
+OmeZarrVersion = Literal["0.4", "0.5"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +27,15 @@ class Content:
         One name a slice; needed by folders of slices only.
     voxel_size_um
         Edge lengths of a voxel along (z, y, x) in micrometres; None where not known.
+    ome_zarr
+        Version of the standard, for that format: 0.5 is sharded, 0.4 has a file a chunk.
     """
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     names: tuple[str, ...] = ()
     voxel_size_um: tuple[float, float, float] | None = None
+    ome_zarr: OmeZarrVersion = "0.5"
 
     @property
     def nbytes(self) -> int:

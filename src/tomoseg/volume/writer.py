@@ -18,12 +18,12 @@ from jaxtyping import Shaped
 
 from tomoseg.errors import OutputError
 from tomoseg.volume import tiff_sink
-from tomoseg.volume.sink import Content, Sink
+from tomoseg.volume.sink import Content, OmeZarrVersion, Sink
 from tomoseg.volume.source import FORMATS, PARTIAL, format_ending
 from tomoseg.volume.state import NOTES, read_state
 
 RECORD = "provenance.json"
-"""Name of the record in an output that is a folder; what stands after the stem of one that is a file."""
+"""Name of the record in an output that is a folder; what stands after the name of one that is a file."""
 
 TARGETS = {
     ".tif": "tiff_sink", ".tiff": "tiff_sink",
@@ -142,6 +142,8 @@ class SliceWriter:
         Edge lengths along (z, y, x) in micrometres.
     force
         Replace a target that tomoseg wrote, once the new one is complete.
+    ome_zarr
+        Version of an OME-Zarr image.
     extra_json
         Record to be written as `provenance.json` into the folder, or as `NAME.provenance.json` beside the
         file.
@@ -175,12 +177,13 @@ class SliceWriter:
         names: Sequence[str] = (),
         voxel_size_um: tuple[float, float, float] | None = None,
         force: bool = False,
+        ome_zarr: OmeZarrVersion = "0.5",
         extra_json: Mapping[str, Any] | None = None,
     ) -> None:
         if is_folder(path) and len(names) != shape[0]:
             raise ValueError(f"{len(names)} names for {shape[0]} slices")
         self._path, self._force, self._record = path, force, extra_json
-        self._content = Content(shape, np.dtype(dtype), tuple(names), voxel_size_um)
+        self._content = Content(shape, np.dtype(dtype), tuple(names), voxel_size_um, ome_zarr)
         self._partial = path.parent / (path.name + PARTIAL)
         self._written = 0
         self._sink: Sink | None = None

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from tomoseg.errors import SettingError
 from tomoseg.provenance import record
 from tomoseg.volume import Region, SliceWriter, Volume, check_target
+from tomoseg.volume.sink import OmeZarrVersion
 from tomoseg.workflow.common import Reading, SourcePath
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.reading import open_source
@@ -37,6 +38,9 @@ class ConvertSettings(Reading):
         tuple[float, ...] | None,
         Field(description="edge of a voxel in micrometres, one value or z y x, in place of what the source says"),
     ] = None
+    ome_zarr: Annotated[
+        OmeZarrVersion, Field(description="version of a .zarr: 0.5 is sharded, 0.4 is for programs that know no other")
+    ] = "0.5"
     force: Annotated[bool, Field(description="replace a target that tomoseg wrote")] = False
 
     @field_validator("voxel_size")
@@ -61,6 +65,7 @@ def run(settings: ConvertSettings, console: Console) -> None:
         names=volume.names[region.z0 : region.z1],
         voxel_size_um=_size(settings, volume),
         force=settings.force,
+        ome_zarr=settings.ome_zarr,
         extra_json=_record(settings),
     ) as writer:
         pages = console.track(slices(volume, region), f"writing {settings.target.name}", region.shape[0])
