@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from tomoseg.engine import TorchEngine
-from tomoseg.engine.choose import _candidates, choose_engine, make_engine
+from tomoseg.engine.choose import candidates, choose_engine, make_engine
 from tomoseg.model_file import Model, load_model
 from tomoseg.unet import UNet, UNetConfig
 from tomoseg.volume import SliceWriter
@@ -77,7 +77,7 @@ def engines(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
         reference = seconds(lambda: torch.softmax(poster(one), 1), runs=1)
     rows: list[dict[str, object]] = [row("poster's network, torch f32", reference, reference)]
     seen = set()
-    for choice in [*_candidates("auto"), *_candidates("openvino")]:
+    for choice in [*candidates("auto"), *candidates("openvino")]:
         if str(choice) in seen:
             continue
         seen.add(str(choice))

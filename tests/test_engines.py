@@ -36,7 +36,7 @@ def stacks(model: Model) -> list[Stack]:
 
 @pytest.mark.parametrize("asked", ["onnx", "openvino"])
 def test_in_float32_every_engine_gives_torchs_probabilities(model: Model, asked: str) -> None:
-    choices = [choice for choice in choosing._candidates(asked) if choice.precision == "f32"]
+    choices = [choice for choice in choosing.candidates(asked) if choice.precision == "f32"]
     assert [choice.name for choice in choices] == [asked, "torch"]
     exact, engine = TorchEngine(model.network()), make_engine(model, choices[0], threads=1)
     for stack in stacks(model):

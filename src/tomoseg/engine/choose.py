@@ -54,7 +54,7 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
             load_extra(module, extra=extra, purpose=f"--engine {asked}")
     if asked == "torch":
         return _torch()
-    for choice in _candidates(asked):
+    for choice in candidates(asked):
         if choice.precision != "int8":
             return choice
         built = _int8(model, choice, threads=threads, cache=cache or cache_folder(), say=say)
@@ -63,7 +63,8 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
     raise AssertionError("torch f32 is always there")
 
 
-def _candidates(asked: Asked) -> Iterator[EngineChoice]:
+def candidates(asked: Asked) -> Iterator[EngineChoice]:
+    """Yield what is installed and what the processor can do, the first to be tried first; int8 is not checked yet."""
     if asked in ("auto", "openvino") and _installed("openvino"):
         openvino = EngineChoice(name="openvino", precision="f32", version=version("openvino"))
         if _installed("nncf"):
