@@ -267,7 +267,8 @@ def test_nrrd_of_its_own_library(tmp_path: Path, encoding: str, name: str) -> No
 def test_our_nrrd_is_read_by_its_own_library(tmp_path: Path) -> None:
     values, header = nrrd.read(str(write(tmp_path / "a.nrrd")))
     assert np.array_equal(values.T, GREY)
-    assert header["spacings"] == pytest.approx(SIZE[::-1])
+    assert header["spacings"] == pytest.approx([edge / 1000 for edge in SIZE[::-1]])
+    assert header["units"] == ["mm"] * 3
 
 
 def test_nrrd_with_colours_or_values_elsewhere_is_refused(tmp_path: Path) -> None:

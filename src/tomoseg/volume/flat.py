@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -49,15 +49,20 @@ class Layout:
         return z * y * x * self.dtype.itemsize
 
 
+def at_the_end(layout: Layout, data: Path) -> Layout:
+    """Return the layout of values that are the last of the file `data`, whatever is before them."""
+    return replace(layout, offset=max(0, data.stat().st_size - layout.nbytes))
+
+
 def flat_volume(path: Path, data: Path, layout: Layout) -> LazyVolume:
     """Return the volume whose values lie plainly in the file `data`; `path` is what the user named.
 
     Raises
     ------
     VolumeError
-        If the file has not as many bytes as it should, or the type holds no grey values.
+        If the file has fewer bytes than it should, or the type holds no grey values.
     """
-    check_type(layout.dtype, str(path))
+    _check_layout(layout, path)
     found = data.stat().st_size
     if found < layout.offset + layout.nbytes:
         z, y, x = layout.shape
@@ -73,6 +78,13 @@ def flat_volume(path: Path, data: Path, layout: Layout) -> LazyVolume:
 
     native = layout.dtype.newbyteorder("=")
     return LazyVolume(path, layout.shape, native, load, layout.voxel_size_um)
+
+
+def _check_layout(layout: Layout, path: Path) -> None:
+    check_type(layout.dtype, str(path))
+    if min(layout.shape) < 1 or layout.offset < 0:
+        z, y, x = layout.shape
+        raise VolumeError(f"{path}: says that {z} x {y} x {x} values begin at byte {layout.offset}; correct that")
 
 
 @runtime_checkable
@@ -102,7 +114,7 @@ def stream_volume(path: Path, layout: Layout, open_stream: Callable[[], Readable
         If the type holds no grey values; when read: if the stream is cut short, or a large one is asked for slices
         that have gone by.
     """
-    check_type(layout.dtype, str(path))
+    _check_layout(layout, path)
     reader = _InOrder(path, layout, open_stream)
     large = layout.nbytes > MOST_DECODED
     load = reader.load if large else _Decoded(reader).load

@@ -16,7 +16,7 @@ from tomoseg.volume.base import Region
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import READABLE, check_type, reading
 from tomoseg.volume.sink import Content
-from tomoseg.volume.voxel_size import VoxelSize, micrometres_in
+from tomoseg.volume.voxel_size import VoxelSize, in_micrometres, micrometres_in
 
 DATA_SET = "/entry/data/data"
 """Where the values are written, as NeXus has it."""
@@ -127,11 +127,9 @@ def _voxel_size(found: h5py.Dataset, keep: list[int]) -> VoxelSize | None:
     """Return the voxel size that Fiji and ilastik note (`element_size_um`), or NeXus axes with units."""
     if "element_size_um" in found.attrs:
         edges = [float(edge) for edge in np.atleast_1d(found.attrs["element_size_um"])]
-        return (edges[0], edges[1], edges[2]) if len(edges) == 3 and min(edges) > 0 else None
+        return in_micrometres(edges, "um")
     steps = list(_axis_steps(found))
-    if len(steps) != found.ndim or len(keep) != 3 or not all(steps[axis] > 0 for axis in keep):
-        return None
-    return steps[keep[0]], steps[keep[1]], steps[keep[2]]
+    return in_micrometres([steps[axis] for axis in keep], "um") if len(steps) == found.ndim else None
 
 
 def _axis_steps(found: h5py.Dataset) -> Iterator[float]:

@@ -1,26 +1,27 @@
 """MetaImage (MHA, MHD), the format of ITK: a header of lines `Key = value`, then the values, x fastest.
 
-Lengths are in millimetres, as ITK writes them: https://itk.org/Wiki/ITK/MetaIO/Documentation.
+Lengths are in millimetres unless `DistanceUnits` says otherwise: https://itk.org/Wiki/ITK/MetaIO/Documentation.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tomoseg.errors import OutputError, VolumeError
-from tomoseg.volume.flat import Inflate, Layout, flat_volume, stream_volume
+from tomoseg.volume.flat import Inflate, Layout, at_the_end, flat_volume, stream_volume
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import reading
 from tomoseg.volume.sink import Content, StreamSink
+from tomoseg.volume.voxel_size import in_micrometres, millimetres_xyz
 
 _TYPES = {
     "MET_UCHAR": "u1", "MET_CHAR": "i1", "MET_USHORT": "u2", "MET_SHORT": "i2", "MET_UINT": "u4", "MET_INT": "i4",
     "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
 _LONGEST_HEADER = 65_536
-_UM_A_MM = 1000.0
 
 
 def open_file(path: Path, inner: str | None) -> LazyVolume:
@@ -28,13 +29,18 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
     with reading(path):
         header, end = _read_header(path)
         data = _data_file(path, header)
-        start = end if data == path else int(header.get("HEADERSIZE", "0"))
-        layout = _layout(path, header, start)
+        skipped = int(header.get("HEADERSIZE", "0"))
+        start = end if data == path else skipped
+        layout = _layout(path, header)
+        compressed = _is_true(header, "COMPRESSEDDATA")
+        if not _is_true(header, "BINARYDATA", default="True"):
+            raise VolumeError(f"{path}: holds its values as text; save it with BinaryData = True")
+        if compressed and skipped == -1:
+            raise VolumeError(f"{path}: has HeaderSize = -1, which says nothing where the values are compressed")
     with reading(data):
-        if header.get("COMPRESSEDDATA", "False").lower() == "true":
-            plain = Layout(layout.shape, layout.dtype, 0, layout.voxel_size_um)
-            return stream_volume(path, plain, lambda: Inflate(data, start))
-        return flat_volume(path, data, layout)
+        if compressed:
+            return stream_volume(path, layout, lambda: Inflate(data, start))
+        return flat_volume(path, data, at_the_end(layout, data) if skipped == -1 else replace(layout, offset=start))
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
@@ -63,7 +69,11 @@ def _data_file(path: Path, header: dict[str, str]) -> Path:
     return path.with_name(name)
 
 
-def _layout(path: Path, header: dict[str, str], offset: int) -> Layout:
+def _is_true(header: dict[str, str], key: str, *, default: str = "False") -> bool:
+    return header.get(key, default).lower().startswith(("t", "1"))
+
+
+def _layout(path: Path, header: dict[str, str]) -> Layout:
     shape = [int(n) for n in header["DIMSIZE"].split()]
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
@@ -73,11 +83,10 @@ def _layout(path: Path, header: dict[str, str], offset: int) -> Layout:
     x, y, z = (*shape, 1)[:3]
     if header["ELEMENTTYPE"] not in _TYPES:
         raise VolumeError(f"{path}: has values of type {header['ELEMENTTYPE']}; {' '.join(_TYPES)} are read")
-    big = header.get("ELEMENTBYTEORDERMSB", header.get("BINARYDATABYTEORDERMSB", "False")).lower() == "true"
+    big = _is_true(header, "ELEMENTBYTEORDERMSB" if "ELEMENTBYTEORDERMSB" in header else "BINARYDATABYTEORDERMSB")
     dtype = np.dtype((">" if big else "<") + _TYPES[header["ELEMENTTYPE"]])
     spacing = [abs(float(edge)) for edge in header.get("ELEMENTSPACING", header.get("ELEMENTSIZE", "")).split()[:3]]
-    size = tuple(edge * _UM_A_MM for edge in reversed(spacing))
-    return Layout((z, y, x), dtype, offset, size if len(size) == 3 and min(size) > 0 else None)
+    return Layout((z, y, x), dtype, 0, in_micrometres(spacing[::-1], header.get("DISTANCEUNITS", "mm")))
 
 
 def open_sink(path: Path, content: Content) -> StreamSink:
@@ -95,6 +104,6 @@ def open_sink(path: Path, content: Content) -> StreamSink:
     lines = ["ObjectType = Image", "NDims = 3", "BinaryData = True", "BinaryDataByteOrderMSB = False",
              "CompressedData = False", f"DimSize = {x} {y} {z}"]  # fmt: skip
     if content.voxel_size_um is not None:
-        lines.append("ElementSpacing = " + " ".join(repr(e / _UM_A_MM) for e in reversed(content.voxel_size_um)))
+        lines.append(f"ElementSpacing = {millimetres_xyz(content.voxel_size_um)}")
     lines += [f"ElementType = {types[content.dtype]}", "ElementDataFile = LOCAL", ""]
     return StreamSink(path, "\n".join(lines).encode())

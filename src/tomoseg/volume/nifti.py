@@ -14,24 +14,27 @@ from tomoseg.volume.flat import Layout, Readable, flat_volume, stream_volume
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import reading
 from tomoseg.volume.sink import Content, StreamSink
+from tomoseg.volume.source import PARTIAL, format_ending
+from tomoseg.volume.voxel_size import in_micrometres
 
-_UNITS_UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
 _LONGEST_EDGE = 32_767
 
 
 def open_file(path: Path, inner: str | None) -> LazyVolume:
     """Open a NIfTI volume; raises VolumeError if it is damaged, has several volumes, or scales its values."""
     nibabel = load_extra("nibabel", extra="formats", purpose=f"reading {path.name}")
-    with reading(path):
+    with reading(path), nibabel.imageglobals.LoggingOutputSuppressor():
         image: Any = nibabel.load(path)
-        layout = _layout(path, image)
+        with image.file_map["image"].get_prepare_fileobj("rb") as file:
+            stated = image.header.from_fileobj(file, check=False)  # nibabel turns an edge of 0 into 1
+        layout = _layout(path, image, stated)
     if path.suffix.lower() == ".gz":
         return stream_volume(path, layout, lambda: cast(Readable, gzip.open(path, "rb")))
     with reading(path):
         return flat_volume(path, path, layout)
 
 
-def _layout(path: Path, image: Any) -> Layout:
+def _layout(path: Path, image: Any, stated: Any) -> Layout:
     header = image.header
     sizes = [int(n) for n in header.get_data_shape()]
     while len(sizes) > 3 and sizes[-1] == 1:
@@ -45,9 +48,8 @@ def _layout(path: Path, image: Any) -> Layout:
             "of its grey values; save it without scaling"
         )
     x, y, z = (*sizes, 1)[:3]
-    factor = _UNITS_UM.get(header.get_xyzt_units()[0])
-    edges = [float(edge) for edge in header.get_zooms()[:3]]
-    size = (edges[2] * factor, edges[1] * factor, edges[0] * factor) if factor and len(edges) == 3 else None
+    edges = [float(edge) for edge in stated.get_zooms()[:3]]
+    size = in_micrometres(edges[::-1], header.get_xyzt_units()[0])
     return Layout((z, y, x), np.dtype(header.get_data_dtype()), int(image.dataobj.offset), size)
 
 
@@ -75,5 +77,5 @@ def open_sink(path: Path, content: Content) -> StreamSink:
         header.set_xyzt_units("micron")
     header["magic"], header["vox_offset"] = b"n+1", 352
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    compress = ".gz" in path.name.lower()
+    compress = format_ending(path.with_name(path.name.removesuffix(PARTIAL))) == ".nii.gz"
     return StreamSink(path, header.binaryblock + bytes(4), compress=compress)

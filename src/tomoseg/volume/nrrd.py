@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,11 +13,11 @@ import numpy as np
 
 from tomoseg.errors import OutputError, VolumeError
 from tomoseg.extras import load_extra
-from tomoseg.volume.flat import Layout, Readable, flat_volume, stream_volume
+from tomoseg.volume.flat import Layout, Readable, at_the_end, flat_volume, stream_volume
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import reading
 from tomoseg.volume.sink import Content, StreamSink
-from tomoseg.volume.voxel_size import VoxelSize, micrometres_in
+from tomoseg.volume.voxel_size import VoxelSize, in_micrometres, millimetres_xyz
 
 _TYPES = {
     "u1": "uint8", "i1": "int8", "u2": "uint16", "i2": "int16", "u4": "uint32", "i4": "int32", "f4": "float",
@@ -33,15 +34,17 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
             end = file.tell()
         data, start = _data_file(path, header, end)
         layout = _layout(path, header, nrrd.reader._TYPEMAP_NRRD2NUMPY)
-        encoding = str(header["encoding"])
+        encoding, skip = str(header["encoding"]), int(header.get("byte skip", header.get("byteskip", 0)))
         if header.get("line skip", header.get("lineskip", 0)):
             raise VolumeError(f"{path}: skips lines of text before its values, which is not read")
+        if skip < (-1 if encoding == "raw" else 0):
+            raise VolumeError(f"{path}: has 'byte skip: {skip}' with the encoding {encoding}; 0 or more is right")
     if encoding == "raw":
         with reading(data):
-            skip = int(header.get("byte skip", header.get("byteskip", 0)))
-            offset = data.stat().st_size - layout.nbytes if skip == -1 else start + skip
-            return flat_volume(path, data, Layout(layout.shape, layout.dtype, offset, layout.voxel_size_um))
-    return stream_volume(path, layout, _decoder(path, encoding, data, start))
+            placed = at_the_end(layout, data) if skip == -1 else replace(layout, offset=start + skip)
+            return flat_volume(path, data, placed)
+    # the bytes to skip are decoded ones, as the format's own library has it; pynrrd skips as many stored ones, too
+    return stream_volume(path, replace(layout, offset=skip), _decoder(path, encoding, data, start))
 
 
 def _data_file(path: Path, header: Mapping[str, Any], end: int) -> tuple[Path, int]:
@@ -90,17 +93,13 @@ def _layout(path: Path, header: Mapping[str, Any], types: Mapping[str, str]) -> 
 
 def _voxel_size(header: Mapping[str, Any], spatial: list[int]) -> VoxelSize | None:
     """Return the voxel size where the header gives lengths and their unit."""
-    units = header.get("space units") or header.get("units") or []
-    factors = [micrometres_in(str(unit).strip('"')) for unit in units]
+    units = [str(unit).strip('"') for unit in header.get("space units") or header.get("units") or []]
     if "space directions" in header:
         rows = np.asarray(header["space directions"], float)
         lengths = [float(np.linalg.norm(rows[i])) for i in spatial]
     else:
         lengths = [float(header["spacings"][i]) for i in spatial] if "spacings" in header else []
-    if len(lengths) != 3 or len(factors) < 3 or None in factors or not np.all(np.asarray(lengths) > 0):
-        return None
-    x, y, z = (length * (factor or 0.0) for length, factor in zip(lengths, factors, strict=False))
-    return z, y, x
+    return in_micrometres(lengths[::-1], units[:3][::-1])
 
 
 def open_sink(path: Path, content: Content) -> StreamSink:
@@ -119,6 +118,5 @@ def open_sink(path: Path, content: Content) -> StreamSink:
              "kinds: domain domain domain"]  # fmt: skip
     if content.voxel_size_um is not None:
         # in millimetres, which programs that pass over the unit take it for
-        edges = " ".join(repr(edge / 1000) for edge in reversed(content.voxel_size_um))
-        lines += [f"spacings: {edges}", 'units: "mm" "mm" "mm"']
+        lines += [f"spacings: {millimetres_xyz(content.voxel_size_um)}", 'units: "mm" "mm" "mm"']
     return StreamSink(path, "\n".join([*lines, "", ""]).encode())

@@ -21,7 +21,7 @@ from tomoseg.volume.base import Region
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import check_type, reading
 from tomoseg.volume.state import read_state
-from tomoseg.volume.voxel_size import VoxelSize, micrometres_in
+from tomoseg.volume.voxel_size import in_micrometres, micrometres_in
 
 _LISTED = 6
 
@@ -61,12 +61,13 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
     check_type(found.array.dtype, place)
     shape = tuple(found.array.shape[axis] for axis in spatial)
     depth = shape[0] if len(shape) == 3 else 1
+    edges = [found.scale_um[axis] for axis in spatial]
     return LazyVolume(
         Path(place),
         (depth, shape[-2], shape[-1]),
         found.array.dtype.newbyteorder("="),
         partial(_load, found.array, spatial, path, empty_chunks),
-        _voxel_size([found.scale_um[axis] for axis in spatial]),
+        in_micrometres(edges if len(edges) == 3 else [edges[-1], *edges], "um"),
     )
 
 
@@ -162,14 +163,6 @@ def _spatial_axes(found: _Found, place: str) -> list[int]:
             "a tomogram has one grey value a voxel"
         )
     return [found.axes.index(name) for name in "zyx" if name in found.axes]
-
-
-def _voxel_size(lengths: Sequence[float]) -> VoxelSize | None:
-    known = [length for length in lengths if length > 0]
-    if len(known) < len(lengths):
-        return None
-    z, y, x = lengths if len(lengths) == 3 else (lengths[1], *lengths)
-    return z, y, x
 
 
 def _load(

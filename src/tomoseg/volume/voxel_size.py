@@ -1,9 +1,9 @@
-"""Voxel sizes in micrometres, from what TIFF, ImageJ and OME write into a file."""
+"""Voxel sizes in micrometres, from the lengths and units that a file states."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -39,7 +39,7 @@ def from_imagej(metadata: Mapping[str, Any], *, x_per_unit: float, y_per_unit: f
     z_um, y_um, x_um = (f for f in factors if f is not None)
     x = x_um / x_per_unit
     y = y_um / y_per_unit if y_per_unit > 0 else x
-    return _lengths(z_um * abs(float(metadata.get("spacing", 0))), y, x)
+    return _filled(z_um * abs(float(metadata.get("spacing", 0))), y, x)
 
 
 def from_ome(xml: str) -> VoxelSize | None:
@@ -54,7 +54,7 @@ def from_ome(xml: str) -> VoxelSize | None:
     """
     pixels = ome_pixels(xml)
     x, y, z = (_ome_length(pixels, axis) for axis in "XYZ")
-    return _lengths(z, y, x) if x else None
+    return _filled(z, y, x)
 
 
 def from_tiff(*, x_per_unit: float, y_per_unit: float, unit: int) -> VoxelSize | None:
@@ -74,7 +74,7 @@ def from_tiff(*, x_per_unit: float, y_per_unit: float, unit: int) -> VoxelSize |
     printing = any(math.isclose(dpi, usual, rel_tol=2e-3) for usual in _PRINTING_DPI)
     if unit != 3 or x_per_unit <= 0 or printing:
         return None
-    return _lengths(0.0, 1e4 / y_per_unit if y_per_unit > 0 else 0.0, 1e4 / x_per_unit)
+    return _filled(0.0, 1e4 / y_per_unit if y_per_unit > 0 else 0.0, 1e4 / x_per_unit)
 
 
 def ome_pixels(xml: str) -> Mapping[str, str]:
@@ -102,14 +102,45 @@ def micrometres_in(unit: object) -> float | None:
     return _MICROMETRES.get(unit.strip().lower()) if isinstance(unit, str) else None
 
 
+def in_micrometres(edges: Sequence[float], unit: object) -> VoxelSize | None:
+    """Return a voxel size (z, y, x), or None where it is not known: unless there are three finite lengths above 0.
+
+    Parameters
+    ----------
+    edges
+        Lengths along (z, y, x) as a file states them.
+    unit
+        Their unit, or a list of one for each.
+
+    Examples
+    --------
+    >>> in_micrometres([20, 10, 10], "nm"), in_micrometres([2, 0, 1], "mm"), in_micrometres([2, 1, 1], "pixel")
+    ((0.02, 0.01, 0.01), None, None)
+    """
+    units = unit if isinstance(unit, list) else [unit] * 3
+    factors = [micrometres_in(each) or 0.0 for each in units]
+    if len(edges) != 3 or len(factors) != 3:
+        return None
+    z, y, x = (float(edge) * factor for edge, factor in zip(edges, factors, strict=True))
+    return (z, y, x) if all(0 < edge < math.inf for edge in (z, y, x)) else None
+
+
+def millimetres_xyz(size_um: VoxelSize) -> str:
+    """Return a voxel size (z, y, x) in micrometres as headers of x, y and z in millimetres have it.
+
+    Examples
+    --------
+    >>> millimetres_xyz((20.0, 18.0, 19.0))
+    '0.019 0.018 0.02'
+    """
+    return " ".join(repr(edge / 1000) for edge in reversed(size_um))
+
+
 def _ome_length(pixels: Mapping[str, str], axis: str) -> float:
     factor = micrometres_in(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
     return float(pixels.get(f"PhysicalSize{axis}", 0)) * (factor or 0.0)
 
 
-def _lengths(z: float, y: float, x: float) -> VoxelSize | None:
+def _filled(z: float, y: float, x: float) -> VoxelSize | None:
     """Fill in what is 0 with the size along x; 12 digits hide the rounding of rational tags only."""
-    if not (x > 0 and math.isfinite(x)):
-        return None
-    lengths = [float(f"{length:.12g}") for length in (z or x, y or x, x)]
-    return lengths[0], lengths[1], lengths[2]
+    return in_micrometres([float(f"{length:.12g}") for length in (z or x, y or x, x)], "um")

@@ -15,7 +15,7 @@ from tomoseg.extras import load_extra
 from tomoseg.volume.base import Region
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import reading
-from tomoseg.volume.voxel_size import VoxelSize
+from tomoseg.volume.voxel_size import VoxelSize, in_micrometres
 
 _TYPES = {3: "u1", 5: "<u2", 10: "<f4"}
 _PICTURES_A_FOLDER = 100
@@ -50,7 +50,7 @@ def _voxel_size(file: Any) -> VoxelSize | None:
     if not file.exists("ImageInfo/PixelSize"):
         return None
     edge = float(struct.unpack("<f", file.openstream("ImageInfo/PixelSize").read(4))[0])
-    return (edge, edge, edge) if edge > 0 else None
+    return in_micrometres([edge] * 3, "um")
 
 
 def _load(path: Path, dtype: np.dtype[Any], shape: tuple[int, int], region: Region) -> Shaped[np.ndarray, "z y x"]:
