@@ -10,6 +10,7 @@ from tomoseg.blocks import (
     BINS,
     Levels16,
     Outputs,
+    PixelGrid,
     Wanted,
     average,
     grey_statistics,
@@ -112,6 +113,19 @@ def test_the_entropy_of_equal_probabilities_is_one_whatever_the_number_of_classe
 def test_the_average_of_axes_is_the_mean() -> None:
     levels = [np.full((1, 1, 1), value, np.uint16) for value in (0, 65535, 65535)]
     assert average(levels) == pytest.approx(2 / 3)
+
+
+def test_the_histogram_is_the_same_however_a_slice_is_cut() -> None:
+    values = np.random.default_rng(0).integers(0, 1000, (1100, 1300), dtype=np.uint16)
+    inside, window = np.ones(values.shape, bool), Window(low=0, high=1000)
+    whole = grey_statistics(values, window=window, inside=inside).histogram
+    parts = []
+    for rows in (slice(0, 1024), slice(1024, 1100)):
+        for columns in (slice(0, 515), slice(515, 1300)):
+            grid = PixelGrid.over(values.shape, origin=(rows.start, columns.start))
+            block = values[rows, columns]
+            parts.append(grey_statistics(block, window=window, inside=inside[rows, columns], grid=grid).histogram)
+    assert np.array_equal(sum(parts), whole)
 
 
 def test_grey_statistics_know_noise_and_histogram_in_window_widths() -> None:

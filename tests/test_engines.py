@@ -1,5 +1,6 @@
 """Engines: all give the exact one's probabilities, and int8 only what passes its check."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 
 from test_predict_volume import make_model
 from tomoseg.cli import run
-from tomoseg.engine import Engine, Probabilities, Stack, TorchEngine
+from tomoseg.engine import Engine, Probabilities, Stack, TorchEngine, openvino_engine
 from tomoseg.engine import choose as choosing
 from tomoseg.engine.choose import choose_engine, make_engine, make_trials
 from tomoseg.engine.gate import Trial, judge
@@ -80,7 +81,7 @@ def test_int8_is_built_once_kept_and_exactly_what_was_chosen(model: Model, tmp_p
     built = choosing._build(model, choosing.int8_path(model, tmp_path), threads=1, say=said.append)
     assert built is not None
     assert 0.8 < built.agree_clean <= 1
-    choice = choosing.EngineChoice(name="openvino", precision="int8", version=choosing._version("openvino"))
+    choice = choosing._choice("openvino").model_copy(update={"precision": "int8"})
     assert choosing._int8(model, choice, threads=1, cache=tmp_path, say=said.append) is None or built.passes
     from tomoseg.engine import openvino_engine
 
@@ -99,13 +100,23 @@ def test_auto_passes_over_an_int8_network_that_fails_and_says_so(
     monkeypatch.setattr(choosing, "has_bf16", lambda: False)
     path = choosing.int8_path(model, tmp_path)
     path.parent.mkdir(exist_ok=True)
-    Path(f"{path}.json").write_text(
-        '{"agree_clean": 0.99, "agree_noisy": 0.99, "accuracy_lost": 0.0, "interface_changed": 0.0}'
-    )
+    for ending in (".xml", ".bin"):
+        Path(f"{path}{ending}").write_text("kept")
+    verdict = {"agree_clean": 0.99, "agree_noisy": 0.99, "accuracy_lost": 0.0, "interface_changed": 0.0}
+    kept = {"network": openvino_engine.digest(path), "verdict": verdict}
+    Path(f"{path}.json").write_text(json.dumps(kept))
     choice = choose_engine(model, asked="auto", threads=1, cache=tmp_path, say=said.append)
     assert (choice.name, choice.precision) == ("onnx", "f32")
     assert said == ["int8 fails its check: labels agree to 99.00 % clean and 99.00 % noisy, 0.0000 of accuracy lost, "
                     "interfaces changed by 0.00 %"]  # fmt: skip
+
+
+def test_where_an_int8_network_cant_be_kept_another_engine_runs(model: Model, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said: list[str] = []
+    choice = choose_engine(model, asked="openvino", threads=1, cache=tmp_path / "file/cache", say=said.append)
+    assert choice.precision != "int8"
+    assert "can't be kept" in said[-1]
 
 
 def test_without_tiles_there_is_no_int8(model: Model, tmp_path: Path) -> None:
@@ -128,7 +139,7 @@ def test_a_missing_extra_is_named(
 
 
 def test_another_version_is_refused(model: Model) -> None:
-    choice = choosing._torch().model_copy(update={"version": "1.0"})
+    choice = choosing._choice("torch").model_copy(update={"version": "1.0"})
     with pytest.raises(SettingError, match=r"begun with torch 1\.0, here is 2"):
         make_engine(model, choice, threads=1)
 

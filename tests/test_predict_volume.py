@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import random
 import re
 import resource
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 import torch
@@ -22,6 +24,7 @@ import yaozarrs
 import zarr
 
 from tomoseg.cli import run
+from tomoseg.errors import OutputError
 from tomoseg.labels import LabelClass
 from tomoseg.model_file import Model, ModelRecord, Samples, ScanRecord, save_model, weights_of
 from tomoseg.provenance import record
@@ -29,8 +32,10 @@ from tomoseg.recipe import FAST
 from tomoseg.unet import UNet, UNetConfig
 from tomoseg.volume import Region, SliceWriter, open_volume
 from tomoseg.window import Window
+from tomoseg.workflow.common import Reading
 from tomoseg.workflow.predict_memory import Needs, choose_block
-from tomoseg.workflow.predict_store import checksum
+from tomoseg.workflow.predict_plan import source_state
+from tomoseg.workflow.predict_store import Store, begun_plan, checksum
 
 NAMES = ("pore", "YSZ", "Ni")
 SHAPE = (37, 70, 150)
@@ -203,10 +208,89 @@ def test_what_has_changed_in_the_meantime_is_noticed(
         words = ["--values", "indices"]
     assert predict(model, tmp_path / "scan.tif", out, *words) == 2
     said = capsys.readouterr().err
-    expected = {"source": "the source has changed", "model": "begun with another model", "options": "begun with values"}
+    expected = {
+        "source": "the source, its mask or how it is read has changed",
+        "model": "begun with another model",
+        "options": "begun with values",
+    }
     assert expected[changed] in said
     assert "--force" in said
     assert content(out) == before
+    assert predict(model, tmp_path / "scan.tif", out, *words, "--force") == 0
+    assert predict(model, tmp_path / "scan.tif", tmp_path / "new.zarr", *words) == 0
+    assert content(out) == content(tmp_path / "new.zarr")
+
+
+def test_with_force_a_run_that_can_go_on_does(tmp_path: Path, model: Path, source: Path, undisturbed: Path) -> None:
+    out = tmp_path / "out.zarr"
+    interrupt(model, source, out)
+    first = (out / "0/c/0/0/0").stat().st_mtime_ns
+    assert predict(model, source, out, "--force") == 0
+    assert (out / "0/c/0/0/0").stat().st_mtime_ns == first
+    assert content(out) == content(undisturbed)
+
+
+def test_a_folder_of_slices_has_not_changed_when_something_else_is_put_there(tmp_path: Path) -> None:
+    for z in range(3):
+        tifffile.imwrite(tmp_path / f"{z}.tif", np.zeros((4, 4), np.uint8))
+    mask = tmp_path / "mask"
+    mask.mkdir()
+    tifffile.imwrite(mask / "m.tif", np.ones((4, 4), np.uint8))
+    how = Reading(mask=str(mask / "m.tif"))
+    before = source_state(tmp_path, how=how)
+    (tmp_path / ".DS_Store").write_text("")
+    (tmp_path / "out.zarr").mkdir()
+    assert source_state(tmp_path, how=how) == before
+    tifffile.imwrite(mask / "m.tif", np.zeros((5, 5), np.uint8))
+    assert source_state(tmp_path, how=how) != before
+    assert source_state(tmp_path, how=Reading(empty_chunks=True)) != source_state(tmp_path, how=Reading())
+
+
+def test_what_describes_a_raw_file_belongs_to_it(tmp_path: Path) -> None:
+    raw, big = (Reading(raw_shape=(1, 2, 2), raw_dtype=dtype) for dtype in ("<u2", ">u2"))
+    for name in ("a.raw", "a.raw.json", "a.mhd", "a.tif"):
+        (tmp_path / name).write_text("x")
+    assert source_state(tmp_path / "a.raw", how=raw) != source_state(tmp_path / "a.raw", how=big)
+    before = [source_state(tmp_path / name, how=Reading()) for name in ("a.raw", "a.mhd", "a.tif")]
+    (tmp_path / "a.raw.json").write_text("other")
+    (tmp_path / "a.raw").write_text("other")
+    after = [source_state(tmp_path / name, how=Reading()) for name in ("a.raw", "a.mhd", "a.tif")]
+    assert [one != other for one, other in zip(before, after, strict=True)] == [True, True, False]
+
+
+def test_another_processor_is_refused(
+    tmp_path: Path, model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt(model, source, tmp_path / "out.zarr")
+    monkeypatch.setattr("tomoseg.engine.choose.processor", lambda *, gpu: "x86_64 avx2 avx512_f")
+    assert predict(model, source, tmp_path / "out.zarr") == 2
+    assert "this one has x86_64 avx2 avx512_f" in capsys.readouterr().err
+
+
+def test_two_runs_cant_write_the_same_output(
+    tmp_path: Path, model: Path, source: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.zarr"
+    interrupt(model, source, out)
+    parent = psutil.Process(os.getppid())
+    held = {"run": "a", "host": platform.node(), "pid": parent.pid, "started": parent.create_time()}
+    (out / "tomoseg/run.json").write_text(json.dumps(held))
+    assert predict(model, source, out) == 2
+    assert f"process {parent.pid} is writing it" in capsys.readouterr().err
+    (out / "tomoseg/run.json").write_text(json.dumps({**held, "started": 0.0}))
+    assert predict(model, source, out) == 0
+    assert content(out) == content(undisturbed)
+
+
+def test_what_is_left_of_an_earlier_run_writes_no_more(tmp_path: Path, model: Path, source: Path) -> None:
+    out = tmp_path / "out.zarr"
+    interrupt(model, source, out)
+    plan = begun_plan(out)
+    assert plan is not None
+    early = Store(out, plan).claim()
+    Store(out, plan).claim()
+    with pytest.raises(OutputError, match="another run has taken it over"):
+        early.write(plan.tasks("labels")[0], {}, {})
 
 
 def test_two_workers_write_the_same_bytes(tmp_path: Path, model: Path, source: Path, undisturbed: Path) -> None:
@@ -225,6 +309,29 @@ def test_other_formats_hold_the_same_and_leave_nothing_beside(
     assert {path.name for path in tmp_path.iterdir()} == expected | records
     levels = zarr.open_array(str(undisturbed), path="probabilities/0", mode="r")
     assert np.array_equal(tifffile.imread(tmp_path / "seg_YSZ.tif"), levels[1])
+
+
+@pytest.mark.parametrize("stopped", ["seg.tif", "seg_YSZ.tif", "seg_uncertainty.tif"])
+def test_a_stop_while_another_format_is_written_costs_no_block(
+    tmp_path: Path, model: Path, source: Path, undisturbed: Path, stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_page = SliceWriter.write
+
+    def stop(writer: SliceWriter, values: np.ndarray) -> None:
+        if writer._path.name == stopped:
+            raise KeyboardInterrupt
+        write_page(writer, values)
+
+    monkeypatch.setattr(SliceWriter, "write", stop)
+    assert predict(model, source, tmp_path / "seg.tif") == 130
+    assert (tmp_path / "seg.tif.unfinished.zarr").exists()
+    assert not (tmp_path / stopped).exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("tomoseg.workflow.predict_run.run_here", None)  # no block is done again
+    assert predict(model, source, tmp_path / "seg.tif") == 0
+    assert np.array_equal(tifffile.imread(tmp_path / "seg.tif"), labels(undisturbed))
+    assert not (tmp_path / "seg.tif.unfinished.zarr").exists()
+    assert predict(model, source, tmp_path / "seg.tif") == 2
 
 
 def test_along_all_axes_the_probabilities_are_the_mean_of_three(tmp_path: Path, source: Path) -> None:
@@ -320,7 +427,8 @@ def test_a_finished_output_is_replaced_only_when_asked_and_only_by_a_finished_on
     with files_of_at_most(60_000):
         assert predict(model, source, out, "--force") == 2
     assert content(out) == content(undisturbed)
-    assert predict(model, source, out, "--force", "--roi", "0:8,:,:") == 2
+    assert predict(model, source, out, "--force", "--roi", "0:8,:,:") == 0
+    assert open_volume(out).shape == (8, *SHAPE[1:])
     assert predict(model, source, out, "--force") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
 

@@ -220,16 +220,47 @@ class GreyStatistics:
     noise: float | None
 
 
-def grey_statistics(
-    values: Shaped[np.ndarray, "y x"], *, window: Window, inside: Bool[np.ndarray, "y x"]
-) -> GreyStatistics:
-    """Measure the grey values of a slice inside the field of view.
+@dataclass(frozen=True)
+class PixelGrid:
+    """Evenly spaced pixels of a slice, some 256 x 256, the same ones however the slice is cut into blocks.
 
-    The histogram takes evenly spaced pixels, some 256 x 256; the noise is estimated in a square of that size
-    in the middle: both for every slice of a volume at a cost that does not matter.
+    Attributes
+    ----------
+    rows, columns
+        Those that lie in the block.
     """
-    step = max(1, int(np.sqrt(values.size) / _LOOK_EDGE))
-    relative = window.apply(values[::step, ::step][inside[::step, ::step]])
+
+    rows: slice
+    columns: slice
+
+    @classmethod
+    def over(cls, shape: tuple[int, int], *, origin: tuple[int, int] = (0, 0)) -> PixelGrid:
+        """Return the grid of a slice of `shape` (y, x), for a block whose first pixel is `origin`.
+
+        Examples
+        --------
+        >>> PixelGrid.over((1024, 1024), origin=(0, 510))
+        PixelGrid(rows=slice(0, None, 4), columns=slice(2, None, 4))
+        """
+        step = max(1, int(np.sqrt(shape[0] * shape[1]) / _LOOK_EDGE))
+        rows, columns = (slice(-first % step, None, step) for first in origin)
+        return cls(rows, columns)
+
+
+def grey_statistics(
+    values: Shaped[np.ndarray, "y x"],
+    *,
+    window: Window,
+    inside: Bool[np.ndarray, "y x"],
+    grid: PixelGrid | None = None,
+) -> GreyStatistics:
+    """Measure the grey values of a slice, or of a block of one, inside the field of view.
+
+    The histogram takes the pixels of `grid`, without one those of a whole slice; the noise is estimated in a square of
+    256 pixels in the middle: both for every slice of a volume at a cost that does not matter.
+    """
+    grid = grid or PixelGrid.over(values.shape)
+    relative = window.apply(values[grid.rows, grid.columns][inside[grid.rows, grid.columns]])
     bins = np.clip((relative + 0.5) * (BINS / 2), 0, BINS - 1).astype(np.int64)
     rows, columns = (slice(max(0, (size - _LOOK_EDGE) // 2), (size + _LOOK_EDGE) // 2) for size in values.shape)
     middle, shown = values[rows, columns], inside[rows, columns]

@@ -29,7 +29,7 @@ class EngineChoice(BaseModel):
 
     Examples
     --------
-    >>> str(EngineChoice(name="torch", precision="f32", version="2.13.0"))
+    >>> str(EngineChoice(name="torch", precision="f32", version="2.13.0", processor="AVX2"))
     'torch f32'
     """
 
@@ -38,6 +38,7 @@ class EngineChoice(BaseModel):
     name: EngineName
     precision: Precision
     version: str = Field(description="of the library that runs it; another one may round differently")
+    processor: str = Field(description="what it runs on, as `processor` says; another one may round differently")
     network: str = Field(default="", description="hash of a network that was built for it, like the int8 one")
     found: dict[str, float] = Field(default_factory=dict, description="what the check of a built network gave")
 

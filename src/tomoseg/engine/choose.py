@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -13,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 
-from tomoseg.engine.base import Engine, EngineChoice
+from tomoseg.engine.base import Engine, EngineChoice, EngineName
 from tomoseg.engine.gate import Trial, Verdict, judge
-from tomoseg.engine.torch_engine import TorchEngine, has_bf16
+from tomoseg.engine.torch_engine import TorchEngine, has_bf16, processor
 from tomoseg.errors import SettingError
 from tomoseg.extras import load_extra
 from tomoseg.model_file import Model, trained_noise
@@ -24,6 +25,7 @@ Asked = Literal["auto", "torch", "openvino", "onnx"]
 Say = Callable[[str], None]
 
 _FEWEST_TILES = 4
+_MODULES = (("openvino", "openvino", "fast"), ("onnx", "onnxruntime", "onnx"), ("onnx", "onnxscript", "onnx"))
 
 
 def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | None = None, say: Say) -> EngineChoice:
@@ -34,9 +36,9 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
     model
         The model; its labelled tiles calibrate and check an int8 network.
     asked
-        `auto`: OpenVINO int8, OpenVINO bf16, torch bf16, ONNX Runtime, torch f32, the first that is installed, that
-        the processor can do, and that passes its check. Else the engine of that name, in its quickest precision of
-        which the same holds, but for torch, which is f32.
+        `auto`: torch on a GPU, OpenVINO int8, OpenVINO bf16, torch bf16, ONNX Runtime, torch f32, the first that is
+        installed, that the processor can do, and that passes its check. Else the engine of that name, in its
+        quickest precision of which the same holds, but for torch, which is f32.
     threads
         Processor threads of a task.
     cache
@@ -49,11 +51,11 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
     SettingError
         If the engine that is asked for is not installed.
     """
-    for name, module, extra in (("openvino", "openvino", "fast"), ("onnx", "onnxruntime", "onnx")):
+    for name, module, extra in _MODULES:
         if asked == name and not _installed(module):
             load_extra(module, extra=extra, purpose=f"--engine {asked}")
     if asked == "torch":
-        return _torch()
+        return _choice("torch")
     for choice in candidates(asked):
         if choice.precision != "int8":
             return choice
@@ -65,8 +67,10 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
 
 def candidates(asked: Asked) -> Iterator[EngineChoice]:
     """Yield what is installed and what the processor can do, the first to be tried first; int8 is not checked yet."""
+    if asked == "auto" and _choice("torch").processor.startswith("cuda"):
+        yield _choice("torch")
     if asked in ("auto", "openvino") and _installed("openvino"):
-        openvino = EngineChoice(name="openvino", precision="f32", version=version("openvino"))
+        openvino = _choice("openvino")
         if _installed("nncf"):
             yield openvino.model_copy(update={"precision": "int8"})
         if has_bf16():
@@ -74,14 +78,15 @@ def candidates(asked: Asked) -> Iterator[EngineChoice]:
         if asked == "openvino":
             yield openvino
     if asked == "auto" and has_bf16():
-        yield _torch().model_copy(update={"precision": "bf16"})
+        yield _choice("torch").model_copy(update={"precision": "bf16"})
     if asked in ("auto", "onnx") and _installed("onnxruntime") and _installed("onnxscript"):
-        yield EngineChoice(name="onnx", precision="f32", version=version("onnxruntime"))
-    yield _torch()
+        yield _choice("onnx")
+    yield _choice("torch")
 
 
-def _torch() -> EngineChoice:
-    return EngineChoice(name="torch", precision="f32", version=_version("torch"))
+def _choice(name: EngineName) -> EngineChoice:
+    library = "onnxruntime" if name == "onnx" else name
+    return EngineChoice(name=name, precision="f32", version=_version(library), processor=processor(gpu=name == "torch"))
 
 
 def _installed(module: str) -> bool:
@@ -96,7 +101,8 @@ def cache_folder() -> Path:
 
 def int8_path(model: Model, cache: Path) -> Path:
     """Return where a model's int8 network is kept, without its ending."""
-    return cache / f"{model.content}-openvino-{version('openvino')}-nncf-{version('nncf')}"
+    libraries = f"openvino-{_version('openvino')}-nncf-{_version('nncf')}"
+    return cache / f"{model.content}-{libraries}-{re.sub(r'[^A-Za-z0-9]+', '_', processor(gpu=False))}"
 
 
 def _int8(model: Model, choice: EngineChoice, *, threads: int, cache: Path, say: Say) -> EngineChoice | None:
@@ -104,19 +110,30 @@ def _int8(model: Model, choice: EngineChoice, *, threads: int, cache: Path, say:
     from tomoseg.engine import openvino_engine
 
     path = int8_path(model, cache)
-    verdict_file = Path(f"{path}.json")
-    try:
-        verdict = Verdict(**json.loads(verdict_file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        built = _build(model, path, threads=threads, say=say)
-        if built is None:
+    verdict = _kept_verdict(path)
+    if verdict is None:
+        try:
+            verdict = _build(model, path, threads=threads, say=say)
+        except OSError as error:
+            say(f"an int8 network can't be kept in {cache} ({error.strerror}), so there is none")
+        if verdict is None:
             return None
-        verdict = built
-        verdict_file.write_text(json.dumps(asdict(verdict)) + "\n", encoding="utf-8")
     say(f"int8 {'passes' if verdict.passes else 'fails'} its check: {verdict}")
     if not verdict.passes:
         return None
     return choice.model_copy(update={"network": openvino_engine.digest(path), "found": asdict(verdict)})
+
+
+def _kept_verdict(path: Path) -> Verdict | None:
+    """Return what the check of a network gave that was built before; None if it is not there in whole."""
+    from tomoseg.engine import openvino_engine
+
+    try:
+        kept = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
+        found = openvino_engine.digest(path)
+        return Verdict(**kept["verdict"]) if found and found == kept["network"] else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def _build(model: Model, path: Path, *, threads: int, say: Say) -> Verdict | None:
@@ -134,7 +151,10 @@ def _build(model: Model, path: Path, *, threads: int, say: Say) -> Verdict | Non
     quick = openvino_engine.quantise(openvino_engine.convert(network), stacks)
     openvino_engine.save(quick, path)
     fast = openvino_engine.OpenVinoEngine(openvino_engine.read(path), precision="int8", threads=threads)
-    return judge(fast, TorchEngine(network), check)
+    verdict = judge(fast, TorchEngine(network), check)
+    record = {"network": openvino_engine.digest(path), "verdict": asdict(verdict)}
+    Path(f"{path}.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return verdict
 
 
 def make_trials(model: Model) -> list[Trial]:
@@ -163,15 +183,12 @@ def make_engine(model: Model, choice: EngineChoice, *, threads: int, cache: Path
     SettingError
         If it is not to be had here: another version of the library, another int8 network, another processor.
     """
+    refuse_other_engine(choice)
     if choice.name == "torch":
-        _same_version(choice, _version("torch"))
-        if choice.precision == "bf16" and not has_bf16():
-            raise SettingError("this run was begun with torch bf16, which this processor can't do; use another machine")
         return TorchEngine(model.network(), precision="bf16" if choice.precision == "bf16" else "f32")
     if choice.name == "onnx":
         from tomoseg.engine.onnx_engine import OnnxEngine
 
-        _same_version(choice, _version("onnxruntime"))
         return OnnxEngine(model.network(), threads=threads)
     return _make_openvino(model, choice, threads=threads, cache=cache or cache_folder())
 
@@ -179,22 +196,34 @@ def make_engine(model: Model, choice: EngineChoice, *, threads: int, cache: Path
 def _make_openvino(model: Model, choice: EngineChoice, *, threads: int, cache: Path) -> Engine:
     from tomoseg.engine import openvino_engine
 
-    _same_version(choice, _version("openvino"))
     if choice.precision != "int8":
         built = openvino_engine.convert(model.network())
     else:
         path = int8_path(model, cache)
-        if not Path(f"{path}.xml").exists() or openvino_engine.digest(path) != choice.network:
+        if openvino_engine.digest(path) != choice.network:
             raise SettingError(f"this run was begun with an int8 network that is not in {cache}; copy it there")
         built = openvino_engine.read(path)
     return openvino_engine.OpenVinoEngine(built, precision=choice.precision, threads=threads)
 
 
-def _same_version(choice: EngineChoice, found: str) -> None:
-    if choice.version != found:
+def refuse_other_engine(choice: EngineChoice) -> None:
+    """Refuse a machine that would compute other bits than the one where `choice` was made.
+
+    Raises
+    ------
+    SettingError
+        If the library has another version, or the processor another instruction set.
+    """
+    here = _choice(choice.name)
+    if choice.version != here.version:
         raise SettingError(
-            f"this run was begun with {choice.name} {choice.version}, here is {found or 'none'}: its results may "
-            "differ in the last digit; install that version, or begin again with --force"
+            f"this run was begun with {choice.name} {choice.version}, here is {here.version or 'none'}: its results "
+            "may differ in the last digit; install that version, or begin again with --force"
+        )
+    if choice.processor != here.processor:
+        raise SettingError(
+            f"this run was begun on a processor with {choice.processor}, this one has {here.processor}: its results "
+            "may differ in the last digit; go on with one like that, or begin again with --force"
         )
 
 

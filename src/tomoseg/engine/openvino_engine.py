@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def save(model: Any, path: Path) -> None:
     """Write a model as `path`.xml and `path`.bin, the second first."""
     openvino = _load("openvino")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}")
+    draft = path.with_name(f".{path.name}-{uuid4().hex}")
     openvino.save_model(model, f"{draft}.xml", compress_to_fp16=False)
     for ending in (".bin", ".xml"):
         Path(f"{draft}{ending}").replace(f"{path}{ending}")
@@ -93,7 +94,10 @@ def read(path: Path) -> Any:
 
 
 def digest(path: Path) -> str:
-    """Return a hash of the two files of a model, 16 hexadecimal digits."""
-    found = hashlib.sha256(Path(f"{path}.xml").read_bytes())
-    found.update(Path(f"{path}.bin").read_bytes())
+    """Return a hash of the two files of a model, 16 hexadecimal digits; nothing where one is missing."""
+    try:
+        found = hashlib.sha256(Path(f"{path}.xml").read_bytes())
+        found.update(Path(f"{path}.bin").read_bytes())
+    except OSError:
+        return ""
     return found.hexdigest()[:16]

@@ -12,6 +12,20 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tomoseg.engine.base import Probabilities, Stack
 from tomoseg.unet import DoubleConvolution, UNet
 
+_ROUNDING = (
+    "avx2",
+    "avx_vnni",
+    "avx512_f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "sve",
+    "bf16",
+    "i8mm",
+)
+"""Instructions with which libraries take other ways through a sum."""
+
 
 def limit_torch_threads(threads: int) -> None:
     """Let torch use at most `threads` processor threads."""
@@ -20,9 +34,22 @@ def limit_torch_threads(threads: int) -> None:
 
 def has_bf16() -> bool:
     """Return whether the processor multiplies bf16 itself; where it does not, torch's bf16 is slower than f32."""
-    return (
-        bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "amx" in torch.backends.cpu.get_cpu_capability().lower()
-    )
+    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+
+def processor(*, gpu: bool) -> str:
+    """Return what sums are rounded by: the processor's vector instructions, or the GPU where there is one.
+
+    Examples
+    --------
+    >>> processor(gpu=False).split()[0] in ("x86_64", "aarch64", "arm64")
+    True
+    """
+    if gpu and torch.cuda.is_available():
+        return f"cuda {torch.cuda.get_device_name()}"
+    found = torch.cpu.get_capabilities()
+    there = [name for name in _ROUNDING if found.get(name)]
+    return " ".join([str(found.get("architecture", "unknown")), *there])
 
 
 class TorchEngine:
@@ -33,11 +60,12 @@ class TorchEngine:
     network
         In evaluation mode; it is copied.
     precision
-        f32, or bf16, which rounds differently for tiles of different sizes.
+        f32, which is not replaced by TF32 on a GPU, or bf16, which rounds differently for tiles of different sizes.
     """
 
     def __init__(self, network: UNet, *, precision: Literal["f32", "bf16"] = "f32") -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self._type = torch.bfloat16 if precision == "bf16" else torch.float32
         folded = _fold(network).to(self._device, self._type)
         self._network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

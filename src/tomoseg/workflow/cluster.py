@@ -11,6 +11,7 @@ from tomoseg.errors import SettingError
 from tomoseg.extras import load_extra
 
 _CONNECT_SECONDS = "20s"
+_WORKER_SECONDS = 120
 
 
 @contextmanager
@@ -31,16 +32,27 @@ def dask_client(*, workers: int, scheduler: str | None, threads: int = 1, purpos
     Raises
     ------
     SettingError
-        If Dask is not installed or the scheduler does not answer.
+        If Dask is not installed, the scheduler does not answer, or it has no worker.
     """
     dask = load_extra("distributed", extra="cluster", purpose=purpose)
     with _address(dask, workers, scheduler, threads) as address:
         try:
             client = dask.Client(address, set_as_default=False, timeout=_CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise SettingError(f"--scheduler {address}: no Dask scheduler answers there ({error})") from error
         with client:
+            try:
+                client.wait_for_workers(1, timeout=_WORKER_SECONDS)
+            except TimeoutError as error:
+                raise SettingError(
+                    f"{address}: no worker has come within {_WORKER_SECONDS} s; start one: dask worker {address}"
+                ) from error
             yield client
+
+
+def count_workers(client: Any) -> int:
+    """Return how many worker processes there are now."""
+    return len(client.scheduler_info(n_workers=-1)["workers"])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 from pydantic import Field
 
-from tomoseg.errors import InputError, PairingError
+from tomoseg.errors import InputError, PairingError, SettingError
 from tomoseg.provenance import record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, limit_threads
 from tomoseg.workflow.console import Console, duration
@@ -101,20 +101,28 @@ def run(settings: PredictSettings, console: Console) -> None:
     source = open_source(settings.source, settings)
     refuse_other_type(model.record, source.volume)
     check_source(source, model, settings)
-    plan = make_plan(settings, source, model, begun, console)
+    try:
+        plan = make_plan(settings, source, model, begun, console)
+    except InputError:
+        if begun is None or not settings.force:
+            raise
+        console.say("what was begun can't go on with what is asked for now; beginning again")
+        begun, plan = None, make_plan(settings, source, model, None, console)
     limit_threads(plan.threads)
     store = open_store(place, plan, begun, model)
     job = make_job(settings, store)
     began = time.monotonic()
     try:
-        _run_tasks(settings, store, job, console)
+        voxels = _run_tasks(settings, store, job, console)
         _finish(settings, store, source, model, console)
     except KeyboardInterrupt:
         console.say(f"what is done is kept in {place}; the same command goes on with it")
         raise
-    voxels = np.prod(plan.box.shape, dtype=np.int64)
     took = time.monotonic() - began
-    console.say(f"{voxels / 1e6:.4g} million voxels in {duration(took)}, {voxels / 1e6 / took:.3g} million a second")
+    if voxels:
+        console.say(
+            f"{voxels / 1e6:.4g} million voxels in {duration(took)}, {voxels / 1e6 / took:.3g} million a second"
+        )
 
 
 def _with_values(settings: PredictSettings, model: Model, console: Console) -> PredictSettings:
@@ -128,26 +136,32 @@ def _with_values(settings: PredictSettings, model: Model, console: Console) -> P
 
 def _check_targets(settings: PredictSettings, model: Model, place: Path, begun: Plan | None) -> None:
     from tomoseg.volume import check_target
-    from tomoseg.workflow.predict_store import refuse_unreadable
+    from tomoseg.workflow.predict_store import Store, refuse_unreadable
     from tomoseg.workflow.predict_targets import targets
 
-    for target in targets(settings, model):
-        if begun is None or target != place:
+    places = targets(settings, model)
+    twice = next((target for target in places if places.count(target) > 1), None)
+    if twice is not None:
+        raise SettingError(f"{twice}: two outputs would have this name; rename a class, or write to NAME.zarr")
+    own = [] if begun is None else [place.name, *Store(place, begun).begun_targets()]
+    for target in places:
+        if target.name not in own:
             check_target(target, settings.force)
     refuse_unreadable(place)
 
 
-def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Console) -> None:
-    """Run the passes one after the other, each with the tasks that are missing."""
+def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Console) -> int:
+    """Run the passes one after the other, each with the tasks that are missing; return the voxels segmented."""
     passes = store.plan.passes()
     labels = _missing(store, passes[-1], console)
     if not labels:
-        return  # what the passes before were for is done, and may be gone
+        return 0  # what the passes before were for is done, and may be gone
     todo = {which: _missing(store, which, console) for which in passes[:-1]} | {passes[-1]: labels}
     _announce(settings, store, todo, job, console)
     for which, tasks in todo.items():
         if tasks:
             _run_pass(settings, job, tasks, "segmenting" if which == "labels" else f"along {which}", console)
+    return sum(int(np.prod(task.region.shape, dtype=np.int64)) for task in labels)
 
 
 def _missing(store: Store, which: Any, console: Console) -> list[Task]:
@@ -179,16 +193,18 @@ def _announce(settings: PredictSettings, store: Store, todo: dict[Any, list[Task
     plan = store.plan
     planned = sum(len(plan.tasks(which)) for which in plan.passes())
     left = sum(len(tasks) for tasks in todo.values())
-    bytes_ = expected_bytes(plan)
+    bytes_ = expected_bytes(plan, copied=store.path != settings.out)
     free = psutil.disk_usage(str(store.path.parent)).free
     console.say(
         f"{np.prod(plan.box.shape, dtype=np.int64):,} voxels, {left} of {planned} blocks to do, "
         f"{plan.engine}, tiles of {plan.tile} pixels, {plan.threads} threads"
     )
     seconds = expected_seconds(open_work(job).runner, plan, todo) / settings.workers
+    where = "on this machine as busy as it is now" if settings.scheduler is None else "on one worker like this machine"
+    each = "" if settings.scheduler is None else " a worker"
     console.say(
-        f"expected: about {duration(seconds)} on this machine as busy as it is now, at most {settings.memory} of "
-        f"memory and {bytes_ / 1e9:.2g} GB of disk ({free / 1e9:.3g} GB are free)"
+        f"expected: about {duration(seconds)} {where}, at most {settings.memory} of memory{each} and "
+        f"{bytes_ / 1e9:.2g} GB of disk ({free / 1e9:.3g} GB are free)"
     )
     if bytes_ > free:
         console.warn("the disk may not have room enough; if it fills up, what is done is kept")
@@ -197,6 +213,7 @@ def _announce(settings: PredictSettings, store: Store, todo: dict[Any, list[Task
 def _finish(settings: PredictSettings, store: Store, source: Source, model: Model, console: Console) -> None:
     """Make what is done a finished output: pyramids, the record of the whole, and its name or format."""
     from tomoseg.volume.ome_zarr_writer import build_pyramid
+    from tomoseg.volume.writer import writing
     from tomoseg.workflow.predict_summary import add_up, summarise
     from tomoseg.workflow.predict_targets import put_in_place
 
@@ -207,10 +224,10 @@ def _finish(settings: PredictSettings, store: Store, source: Source, model: Mode
     summary = summarise(totals, model, names)
     if settings.out.suffix.lower() == ".zarr":
         for name in ("labels", *_beside(store.plan)):
-            with console.progress(f"smaller levels of {name}", 1.0) as bar:
+            with writing(store.path), console.progress(f"smaller levels of {name}", 1.0) as bar:
                 for share in build_pyramid(store.group(name)):
                     bar.update(share)
-    store.finish(_record(store.plan, model, settings, summary))
+    store.complete(_record(store.plan, model, settings, summary))
     for written in put_in_place(settings, store, model, names, console):
         console.result(f"written: {written}")
     _tell(summary, console)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
-from tomoseg.engine import EngineChoice
-from tomoseg.engine.choose import choose_engine
+from tomoseg.engine.choose import choose_engine, refuse_other_engine
 from tomoseg.errors import SettingError
 from tomoseg.labels import UNLABELLED, outside_value
 from tomoseg.model_file import Model
@@ -18,7 +17,7 @@ from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.predict_memory import Needs, choose_block, parse_memory
-from tomoseg.workflow.predict_plan import CHOSEN, Plan, fingerprint, parse_threads, refuse_other_plan
+from tomoseg.workflow.predict_plan import CHOSEN, Plan, parse_threads, refuse_other_plan, source_state
 from tomoseg.workflow.predict_store import Store, create_store, tidy
 from tomoseg.workflow.predict_task import Job
 from tomoseg.workflow.reading import Source
@@ -79,11 +78,16 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
     box, volume = source.region, source.volume
     values, outside = _values(settings, model)
     threads = parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler)
-    engine = begun.engine if begun else _engine(settings, model, threads, console)
+    if begun is None:
+        engine = choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
+    else:
+        engine = begun.engine
+        refuse_other_engine(engine)
     needs, memory = _needs(settings, source, model), _memory_each(settings)
+    block, tile = choose_block(needs, memory=memory)
     plan = Plan(
         model=model.content,
-        source=fingerprint(source.path),
+        source=source_state(source.path, how=settings),
         shape=volume.shape,
         region=(box.z0, box.z1, box.y0, box.y1, box.x0, box.x1),
         mask=settings.mask,
@@ -97,7 +101,8 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
         outside_value=outside,
         engine=engine,
         threads=threads,
-        **dict(zip(("block", "tile"), choose_block(needs, memory=memory), strict=True)),
+        tile=tile,
+        block=block,
     )
     if begun is None:
         return plan
@@ -120,10 +125,6 @@ def _values(settings: PredictSettings, model: Model) -> tuple[tuple[int, ...], i
     if settings.values == "indices":
         return tuple(range(len(record.classes))), UNLABELLED
     return tuple(int(item.value) for item in record.classes), outside_value(record.classes, record.unlabelled)
-
-
-def _engine(settings: PredictSettings, model: Model, threads: int, console: Console) -> EngineChoice:
-    return choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
 
 
 def _needs(settings: PredictSettings, source: Source, model: Model) -> Needs:
@@ -149,11 +150,12 @@ def _memory_each(settings: PredictSettings) -> int:
 
 
 def open_store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:
-    """Return the store of a plan, new or as it was left."""
+    """Return the store of a plan, new or as it was left, as this run's own."""
     if begun is None:
-        return create_store(place, plan, [item.name for item in model.record.classes])
+        return create_store(place, plan, [item.name for item in model.record.classes]).claim()
+    store = Store(place, plan).claim()
     tidy(place)
-    return Store(place, plan)
+    return store
 
 
 def make_job(settings: PredictSettings, store: Store) -> Job:
@@ -164,6 +166,7 @@ def make_job(settings: PredictSettings, store: Store) -> Job:
         _how(settings),
         store.path.absolute(),
         store.plan.model_dump_json(),
+        store.run,
     )
 
 

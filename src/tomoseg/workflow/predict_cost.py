@@ -38,9 +38,18 @@ def _fed_pixels(runner: Runner, plan: Plan, task: Task) -> int:
     return sum(part.height * part.width for part in parts)
 
 
-def expected_bytes(plan: Plan) -> float:
-    """Return the room on the disk that the outputs take at most, while they are made."""
+def expected_bytes(plan: Plan, *, copied: bool) -> float:
+    """Return the room on the disk that the outputs take at most, while they are made.
+
+    Parameters
+    ----------
+    plan
+        What is done.
+    copied
+        Whether another format is written from the store, which goes only then.
+    """
     classes = len(plan.label_values)
     final = np.dtype(plan.label_type).itemsize + plan.probabilities * classes + plan.uncertainty
     along_axes = 3 * 2 * classes if plan.axes == "zyx" else 0
-    return float(np.prod(plan.box.shape, dtype=np.float64) * (final * _PYRAMID + along_axes))
+    kept = 2 * final if copied else final * _PYRAMID
+    return float(np.prod(plan.box.shape, dtype=np.float64) * (kept + along_axes))

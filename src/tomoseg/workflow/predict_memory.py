@@ -74,7 +74,9 @@ def choose_block(needs: Needs, *, memory: int) -> tuple[Shape, int]:
     SettingError
         If none fits; the message says what would.
     """
-    pairs = [((THICKNESS, edge, edge), tile) for edge in EDGES for tile in _TILES if tile <= edge]
+    # along y and x a chunk has 256 voxels, of which a block has whole ones
+    edges = [edge for edge in EDGES if needs.axes == "z" or edge % 256 == 0]
+    pairs = [((THICKNESS, edge, edge), tile) for edge in edges for tile in _TILES if tile <= edge]
     fitting = [pair for pair in pairs if needs.of(*pair) <= memory]
     if not fitting:
         least = min(needs.of(*pair) for pair in pairs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +13,11 @@ from pydantic import BaseModel, ConfigDict
 from tomoseg.engine import EngineChoice
 from tomoseg.errors import OutputError
 from tomoseg.volume import Region
+from tomoseg.volume.folder import picture_files
 from tomoseg.volume.ome_zarr_writer import shard_regions, whole_chunks
 from tomoseg.volume.source import split_inner
 from tomoseg.volume.turned import Axis, turn_region
+from tomoseg.workflow.common import Reading
 
 Shape = tuple[int, int, int]
 Pass = Literal["labels", "z", "y", "x"]
@@ -93,6 +94,9 @@ class Plan(BaseModel):
         return tuple(Task(which, region) for region in shard_regions((depth, height, width), edges))
 
 
+_COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".vol": (".vgi",), ".vgi": (".vol", ".raw")}
+"""Ending of a file that does not say or hold all -> those of the files beside it that do, besides NAME.json."""
+
 CHOSEN = ("engine", "tile", "threads", "block")
 """Fields of a plan that are chosen at the start and taken over when it goes on."""
 
@@ -112,7 +116,8 @@ def refuse_other_plan(plan: Plan, begun: Plan, *, out: Path, asked_engine: str) 
     """
     if plan.source != begun.source:
         raise OutputError(
-            f"{out}: the source has changed since this was begun; restore it, or begin again with --force"
+            f"{out}: the source, its mask or how it is read has changed since this was begun; restore it, or begin "
+            "again with --force"
         )
     if plan.model != begun.model:
         raise OutputError(f"{out}: was begun with another model; give that one, or begin again with --force")
@@ -127,23 +132,30 @@ def refuse_other_plan(plan: Plan, begun: Plan, *, out: Path, asked_engine: str) 
         )
 
 
-def fingerprint(path: Path) -> str:
-    """Return a hash of the names, sizes and times of change of a source's files, which tells when it has changed."""
-    digest = hashlib.sha256()
-    root, _ = split_inner(path)
-    for file in _files(root):
-        found = file.stat()
-        digest.update(f"{file.relative_to(root)} {found.st_size} {found.st_mtime_ns}\n".encode())
+def source_state(path: Path, *, how: Reading) -> str:
+    """Return a hash that tells when a source, its mask, or the way it is read has changed.
+
+    It is made from the names, sizes and times of change of the files that are read: a folder's pictures, all of a
+    Zarr store, or a file with what lies beside it under its name and says or holds the values.
+    """
+    digest = hashlib.sha256(f"{how.opening}".encode())
+    masks = [] if how.mask in (None, "auto") else [Path(how.mask)]
+    for given in (path, *masks):
+        root, _ = split_inner(given)
+        for file in _files(root):
+            found = file.stat()
+            digest.update(f"{file.name} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        yield path
-        return
-    for folder, names, files in os.walk(path):
-        names.sort()
-        yield from (Path(folder) / name for name in sorted(files))
+        endings = _COMPANIONS.get(path.suffix.lower(), ())
+        beside = (path.with_name(path.name + ".json"), *(path.with_suffix(ending) for ending in endings))
+        return [path, *(file for file in beside if file.is_file())]
+    if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        return [Path(folder) / name for folder, _, files in sorted(os.walk(path)) for name in sorted(files)]
+    return picture_files(path)
 
 
 def parse_threads(threads: int | None, *, workers: int, scheduler: str | None) -> int:

@@ -8,8 +8,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 from uuid import uuid4
 
-from tomoseg.errors import OutputError
-from tomoseg.workflow.cluster import completions, dask_client
+from tomoseg.errors import OutputError, SettingError
+from tomoseg.workflow.cluster import completions, count_workers, dask_client
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.predict_plan import IN_FLIGHT, Task
 from tomoseg.workflow.predict_task import Job, open_work, run_task
@@ -70,27 +70,28 @@ def run_on_cluster(
         console.progress(title, _slices(tasks)) as bar,
     ):
         waiting, run = iter(tasks), uuid4().hex
-        n_workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-
-        def submit(task: Task) -> Any:
-            return client.submit(run_task, job, task, key=f"{task.name}-{run}")
-
         sizes = {task.name: task.planes for task in tasks}
-        running = completions(client, [submit(task) for task in itertools.islice(waiting, IN_FLIGHT * n_workers)])
-        done = 0
-        for future in running:
-            done += sizes[_result(future)]
+        running = completions(client, [])
+        in_flight = done = 0
+        while done < sum(sizes.values()):
+            # workers come and go
+            room = IN_FLIGHT * max(1, count_workers(client)) - in_flight
+            for task in itertools.islice(waiting, max(0, room)):
+                running.add(client.submit(run_task, job, task, key=f"{task.name}-{run}"))
+                in_flight += 1
+            done += sizes[_result(next(running))]
+            in_flight -= 1
             bar.update(done)
-            for task in itertools.islice(waiting, 1):
-                running.add(submit(task))
 
 
 def _result(future: Any) -> str:
-    if future.status == "error" and type(future.exception()).__name__ == "KilledWorker":
-        raise OutputError(
-            "the workers die again and again on the same block; give them more memory, or fewer of them. What is done "
-            "is kept: the same command goes on"
-        )
+    error = None if future.status == "finished" else future.exception()
+    if type(error).__name__ == "KilledWorker":
+        raise OutputError("the workers die again and again on the same block; give them more memory, or fewer of them")
+    if error is not None and future.status != "error":
+        raise OutputError(f"the Dask scheduler is gone ({type(error).__name__})")
+    if isinstance(error, ImportError):
+        raise SettingError(f"the workers have not what it takes ({error}); install the same tomoseg where they run")
     return str(future.result())
 
 

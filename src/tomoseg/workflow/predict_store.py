@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
+import psutil
 import zarr
 from jaxtyping import Shaped, UInt16
 
@@ -25,16 +28,46 @@ from tomoseg.workflow.predict_plan import Pass, Plan, Task, pass_chunk
 BLOCKS = "blocks"
 """Folder of the records among the notes, one JSON a finished task."""
 
+RUN = "run.json"
+"""Note of the run that may write to a store, and of the process that leads it."""
+
+TARGETS = "targets.json"
+"""Note of the outputs that are written from a store that is not the output itself."""
+
 UNFINISHED = ".unfinished.zarr"
 """Ending of the store in which an output is made that is not a new Zarr store itself."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A prediction's store and its plan."""
+    """A prediction's store, its plan, and the run that may write to it."""
 
     path: Path
     plan: Plan
+    run: str = ""
+
+    def claim(self) -> Store:
+        """Return the store as that of a new run: what is left of an earlier one writes to it no more.
+
+        Raises
+        ------
+        OutputError
+            If a process on this machine is at work on it, or it cannot be written.
+        """
+        held = self._holder()
+        if held.get("host") == platform.node() and _is_at_work(held):
+            raise OutputError(f"{self.path}: process {held['pid']} is writing it; wait for it, or stop it first")
+        run, here = uuid4().hex, psutil.Process()
+        record = {"run": run, "host": platform.node(), "pid": here.pid, "started": here.create_time()}
+        with writing(self.path):
+            (self.path / NOTES / RUN).write_text(json.dumps(record) + "\n", encoding="utf-8")
+        return replace(self, run=run)
+
+    def _holder(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads((self.path / NOTES / RUN).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return {}
 
     def group(self, name: str) -> Path:
         """Return the folder of an image: the labels are the root."""
@@ -50,8 +83,10 @@ class Store:
         Raises
         ------
         OutputError
-            If the disk is full or refuses for another reason.
+            If the disk is full or refuses for another reason, or another run has taken the store over.
         """
+        if self._holder().get("run", "") != self.run:
+            raise OutputError(f"{self.path}: another run has taken it over; this one ends")
         with writing(self.path):
             files = [
                 file for name, values in images.items() for file in write_shards(self.group(name), values, task.region)
@@ -83,15 +118,41 @@ class Store:
         array = zarr.open_array(str(self.group(f"axis_{which}")), path="0", mode="r")
         return np.asarray(array[(slice(None), *region.slices)])
 
-    def finish(self, record: Mapping[str, Any]) -> None:
-        """Write the record of the whole, drop what was only needed on the way, and say that it is finished."""
+    def complete(self, record: Mapping[str, Any]) -> None:
+        """Write the record of the whole and drop what was only needed on the way."""
         with writing(self.path):
             for which in self.plan.passes()[:-1]:
                 for task in self.plan.tasks(which):
                     self.record(task).unlink(missing_ok=True)
                 remove(self.group(f"axis_{which}"))
             (self.path / NOTES / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def finish(self) -> None:
+        """Say that it is finished."""
+        with writing(self.path):
             write_state(self.path, {**_state(self.plan), "finished": True})
+            (self.path / NOTES / RUN).unlink(missing_ok=True)
+
+    def begun_targets(self) -> list[str]:
+        """Return the names of the outputs in other formats that a run has begun to write from this store."""
+        try:
+            return list(json.loads((self.path / NOTES / TARGETS).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return []
+
+    def begin_targets(self, names: Sequence[str]) -> None:
+        """Note which outputs are about to be written from this store: a later run may replace them."""
+        with writing(self.path):
+            (self.path / NOTES / TARGETS).write_text(json.dumps(list(names)) + "\n", encoding="utf-8")
+
+
+def _is_at_work(held: Mapping[str, Any]) -> bool:
+    """Return whether the process that holds a store lives; this one itself does not count."""
+    try:
+        found = psutil.Process(int(held["pid"]))
+        return found.pid != os.getpid() and bool(abs(found.create_time() - float(held["started"])) < 1)
+    except (psutil.Error, KeyError, TypeError, ValueError):
+        return False
 
 
 def checksum(file: Path) -> str:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from jaxtyping import Shaped
 
 from tomoseg.volume import SliceWriter
 from tomoseg.volume.state import NOTES
 from tomoseg.volume.writer import RECORD, remove, replace_folder, writing
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.predict_plan import THICKNESS
 from tomoseg.workflow.predict_store import Store
 
 if TYPE_CHECKING:
     from tomoseg.model_file import Model
     from tomoseg.workflow.predict import PredictSettings
+
+_SLAB_BYTES = 128_000_000
 
 
 @dataclass(frozen=True)
@@ -60,46 +64,53 @@ def put_in_place(
 ) -> Iterator[Path]:
     """Give a finished store its name, or write the other format from it and remove it; yield what was written."""
     if settings.out.suffix.lower() == ".zarr":
+        store.finish()
         with writing(settings.out):
             if store.path != settings.out:
                 replace_folder(store.path, settings.out)
         yield settings.out
         return
     others = _others(settings, model)
-    record: Mapping[str, Any] = _record(store)
-    with ExitStack() as stack:
-        writers = [
-            stack.enter_context(
-                SliceWriter(
-                    target.path,
-                    shape=store.plan.box.shape,
-                    dtype=_array(store, target).dtype,
-                    names=names,
-                    voxel_size_um=store.plan.voxel_size_um,
-                    force=settings.force,
-                    extra_json=record,
-                )
-            )
-            for target in others
-        ]
-        starts = range(0, store.plan.box.shape[0], store.plan.block[0])
-        for z in console.track(starts, f"writing {settings.out.name}", len(starts)):
-            for target, writer in zip(others, writers, strict=True):
-                for page in _slab(store, target, z):
-                    writer.write(page)
+    begun = store.begun_targets()
+    store.begin_targets([target.path.name for target in others])
+    for target in others:
+        array = zarr.open_array(str(store.group(target.group)), path="0", mode="r")
+        writer = SliceWriter(
+            target.path,
+            shape=store.plan.box.shape,
+            dtype=array.dtype,
+            names=names,
+            voxel_size_um=store.plan.voxel_size_um,
+            force=settings.force or target.path.name in begun,
+            extra_json=_record(store),
+        )
+        with writer:
+            for page in console.track(_pages(array, target.channel), f"writing {target.path.name}", len(names)):
+                writer.write(page)
+        with writing(target.path):
+            _to_disk(target.path)
     with writing(store.path):
         remove(store.path)
     yield from (target.path for target in others)
 
 
-def _array(store: Store, target: Target) -> Any:
-    return zarr.open_array(str(store.group(target.group)), path="0", mode="r")
+def _pages(array: Any, channel: int | None) -> Iterator[Shaped[np.ndarray, "y x"]]:
+    """Yield the slices of an array (z, y, x) or of one channel of (c, z, y, x), read some at a time."""
+    depth, height, width = array.shape[-3:]
+    step = max(1, min(THICKNESS, _SLAB_BYTES // (height * width * array.dtype.itemsize)))
+    for z in range(0, depth, step):
+        part = slice(z, z + step)
+        yield from np.asarray(array[part] if channel is None else array[channel, part])
 
 
-def _slab(store: Store, target: Target, z: int) -> np.ndarray:
-    part = slice(z, z + store.plan.block[0])
-    array = _array(store, target)
-    return np.asarray(array[part] if target.channel is None else array[target.channel, part])
+def _to_disk(path: Path) -> None:
+    """Wait until an output is on the disk: the store that it was written from goes then."""
+    for file in [path] if path.is_file() else path.iterdir():
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _record(store: Store) -> dict[str, Any]:

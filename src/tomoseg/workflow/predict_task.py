@@ -16,6 +16,7 @@ from tomoseg.blocks import (
     GreyStatistics,
     Levels16,
     Outputs,
+    PixelGrid,
     Slab,
     Wanted,
     average,
@@ -48,6 +49,8 @@ class Job:
         The store.
     plan
         What is done, as JSON.
+    run
+        The run that holds the store.
     """
 
     model: Path
@@ -55,6 +58,7 @@ class Job:
     how: Reading
     place: Path
     plan: str
+    run: str
 
 
 @dataclass
@@ -117,7 +121,7 @@ def _open_work(job: Job) -> Work:
     source = open_source(job.source, job.how)
     engine = make_engine(model, plan.engine, threads=plan.threads)
     runner = Runner(engine, model.record.network, model.record.window, plan.tile)
-    return Work(runner, source, Store(job.place, plan), len(model.record.classes))
+    return Work(runner, source, Store(job.place, plan, job.run), len(model.record.classes))
 
 
 def run_task(job: Job, task: Task) -> str:
@@ -134,11 +138,10 @@ def run_task(job: Job, task: Task) -> str:
 
 def _run_labels(work: Work, task: Task) -> None:
     """Segment a block along z."""
-    slab = _read(work, task)
-    outputs = _outputs(work, task)
+    slab, inside = _read(work, task), _inside(work, task)
+    outputs = _outputs(work, task, inside)
     _compute(work, run_slab(work.runner, slab, outputs.take))
-    grey = _grey(work, slab, task)
-    _write(work, task, outputs, grey)
+    _write(work, task, outputs, _grey(work, slab, inside))
 
 
 def _run_pass(work: Work, task: Task) -> None:
@@ -153,7 +156,8 @@ def _run_pass(work: Work, task: Task) -> None:
 def _run_average(work: Work, task: Task) -> None:
     """Average the axes' probabilities of a block."""
     found = [work.store.read_levels(which, task.region) for which in work.plan.passes()[:-1]]
-    outputs = _outputs(work, task)
+    inside = _inside(work, task)
+    outputs = _outputs(work, task, inside)
     whole = (slice(0, task.region.shape[1]), slice(0, task.region.shape[2]))
 
     def each() -> Iterator[int]:
@@ -162,7 +166,7 @@ def _run_average(work: Work, task: Task) -> None:
             yield z + 1
 
     _compute(work, each())
-    _write(work, task, outputs, [])
+    _write(work, task, outputs, _grey(work, _read(work, task), inside))
 
 
 def _read(work: Work, task: Task) -> Slab:
@@ -179,9 +183,9 @@ def _compute(work: Work, slices: Iterator[int]) -> None:
             work.progress()
 
 
-def _outputs(work: Work, task: Task) -> Outputs:
+def _outputs(work: Work, task: Task, inside: Bool[np.ndarray, "z y x"]) -> Outputs:
     wanted = Wanted(probabilities=work.plan.probabilities, uncertainty=work.plan.uncertainty)
-    return Outputs(task.region.shape, work.classes, wanted, _inside(work, task))
+    return Outputs(task.region.shape, work.classes, wanted, inside)
 
 
 def _inside(work: Work, task: Task) -> Bool[np.ndarray, "z y x"]:
@@ -190,12 +194,12 @@ def _inside(work: Work, task: Task) -> Bool[np.ndarray, "z y x"]:
     return np.stack([work.source.view.inside(z)[rows, columns] for z in range(region.z0, region.z1)])
 
 
-def _grey(work: Work, slab: Slab, task: Task) -> list[GreyStatistics]:
-    inside = _inside(work, task)
+def _grey(work: Work, slab: Slab, inside: Bool[np.ndarray, "z y x"]) -> list[GreyStatistics]:
     region: Region = slab.region
+    grid = PixelGrid.over(work.source.volume.shape[1:], origin=(region.y0, region.x0))
     return [
-        grey_statistics(slab.own(z), window=work.runner.window, inside=inside[z - region.z0])
-        for z in range(region.z0, region.z1)
+        grey_statistics(slab.own(z), window=work.runner.window, inside=shown, grid=grid)
+        for z, shown in zip(range(region.z0, region.z1), inside, strict=True)
     ]
 
 
