@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from tomoseg.errors import OutputError
-from tomoseg.volume import Region, SliceWriter, check_target, open_volume, read_slice
+from tomoseg.errors import OutputError, SettingError
+from tomoseg.volume import Content, Region, SliceWriter, check_content, check_target, open_volume, read_slice
 from tomoseg.volume.tiff_sink import file_names
 
 LABELS = np.random.default_rng(1).integers(0, 3, (3, 40, 50), dtype=np.uint8)
@@ -196,3 +197,55 @@ def test_names_that_collide_or_lead_elsewhere_are_refused(names: list[str]) -> N
 def test_a_place_without_a_name_is_refused(place: str) -> None:
     with pytest.raises(OutputError, match=r"is no name for an output; give that of a new folder or of a \.tif file"):
         write(Path(place))
+
+
+def content(dtype: type = np.uint8, shape: tuple[int, int, int] = (2, 3, 4), names: tuple[str, ...] = ()) -> Content:
+    return Content(shape, np.dtype(dtype), names)
+
+
+TOO_MUCH = [
+    ("a.nii", content(shape=(2, 3, 32_768)), "room for 32767 voxels along an axis, not 32768; choose another format"),
+    ("a.nii.gz", content(np.float16), "NIfTI can't hold float16; choose another format"),
+    ("a.mha", content(np.float16), "MHA can't hold float16; it holds uint8, int8"),
+    ("a.nrrd", content(np.float16), "NRRD can't hold float16; it holds uint8, int8"),
+    *((name, content(kind), f"{name}: values of type .* are not written; integers of 8, 16 or 32 bits and floats are")
+      for name in ("a", "a.tif", "a.zarr", "a.h5", "a.raw", "a.vol", "a.nrrd", "a.nii", "a.mha")
+      for kind in (np.int64, np.complex64, np.bool_)),
+    ("a", content(names=("a.png", "a.tif")), r"slice 'a\.png' cannot be written as 'a\.tif': .*; rename it"),
+    ("a", content(names=("scan.h5[1]", "scan_0001.tif")), r"cannot be written as 'scan_0001\.tif'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "too_much", "message"), TOO_MUCH)
+def test_what_a_target_cant_hold_is_said_before_anything_is_made(
+    tmp_path: Path, name: str, too_much: Content, message: str
+) -> None:
+    with pytest.raises(OutputError, match=message):
+        check_content(tmp_path / "deep" / name, too_much)
+    writer = SliceWriter(
+        tmp_path / "deep" / name,
+        shape=too_much.shape,
+        dtype=too_much.dtype,
+        names=too_much.names or [f"s{z}" for z in range(too_much.shape[0])],
+    )
+    with pytest.raises(OutputError, match=message), writer:
+        pass
+    assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a", "a.tif", "a.zarr", "a.h5", "a.raw", "a.vol", "a.nrrd", "a.nii", "a.mha"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.float32])
+def test_what_a_target_can_hold_passes(tmp_path: Path, name: str, dtype: type) -> None:
+    check_content(tmp_path / name, content(dtype, shape=(2, 3, 32_767), names=("a.tif", "b.tif")))
+    assert left_in(tmp_path) == []
+
+
+def test_a_format_whose_package_is_missing_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    with pytest.raises(SettingError, match=r"writing NIfTI needs nibabel: pip install \"tomoseg\[formats\]\""):
+        check_content(tmp_path / "a.nii", content())
+    with pytest.raises(SettingError, match="needs nibabel"):
+        write(tmp_path / "deep" / "a.nii.gz")
+    assert left_in(tmp_path) == []

@@ -2,11 +2,13 @@
 
 from tomoseg.volume.base import ArrayVolume, Grey, Region, Volume, read_slice
 from tomoseg.volume.page import Pictures
+from tomoseg.volume.sink import Content
 from tomoseg.volume.source import Opening, RawLayout, open_pictures, open_volume
-from tomoseg.volume.writer import SliceWriter, check_target
+from tomoseg.volume.writer import SliceWriter, check_content, check_target
 
 __all__ = [
     "ArrayVolume",
+    "Content",
     "Grey",
     "Opening",
     "Pictures",
@@ -14,6 +16,7 @@ __all__ = [
     "Region",
     "SliceWriter",
     "Volume",
+    "check_content",
     "check_target",
     "open_pictures",
     "open_volume",

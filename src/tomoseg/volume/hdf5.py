@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from jaxtyping import Shaped
 
-from tomoseg.errors import OutputError, VolumeError
+from tomoseg.errors import VolumeError
 from tomoseg.volume.base import Region
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import READABLE, check_type, reading
@@ -191,13 +191,5 @@ class Hdf5Sink:
 
 
 def open_sink(path: Path, content: Content) -> Hdf5Sink:
-    """Return the sink of an HDF5 file.
-
-    Raises
-    ------
-    OutputError
-        If it can't be made.
-    """
-    if content.dtype not in READABLE:
-        raise OutputError(f"{path}: values of type {content.dtype} are not written to HDF5")
+    """Return the sink of an HDF5 file."""
     return Hdf5Sink(path, content)

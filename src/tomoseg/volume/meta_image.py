@@ -89,14 +89,17 @@ def _layout(path: Path, header: dict[str, str]) -> Layout:
     return Layout((z, y, x), dtype, 0, in_micrometres(spacing[::-1], header.get("DISTANCEUNITS", "mm")))
 
 
-def open_sink(path: Path, content: Content) -> StreamSink:
-    """Return the sink of an MHA file; without a voxel size none is written, which others take for 1 mm.
+def check(path: Path, content: Content) -> None:
+    """Refuse a type that MHA can't hold; raises OutputError."""
+    _header(path, content)
 
-    Raises
-    ------
-    OutputError
-        If the format can't hold the type.
-    """
+
+def open_sink(path: Path, content: Content) -> StreamSink:
+    """Return the sink of an MHA file; without a voxel size none is written, which others take for 1 mm."""
+    return StreamSink(path, _header(path, content))
+
+
+def _header(path: Path, content: Content) -> bytes:
     types = {np.dtype(kind): name for name, kind in _TYPES.items()}
     if content.dtype not in types:
         raise OutputError(f"{path}: MHA can't hold {content.dtype}; it holds {', '.join(map(str, types))}")
@@ -106,4 +109,4 @@ def open_sink(path: Path, content: Content) -> StreamSink:
     if content.voxel_size_um is not None:
         lines.append(f"ElementSpacing = {millimetres_xyz(content.voxel_size_um)}")
     lines += [f"ElementType = {types[content.dtype]}", "ElementDataFile = LOCAL", ""]
-    return StreamSink(path, "\n".join(lines).encode())
+    return "\n".join(lines).encode()

@@ -53,29 +53,33 @@ def _layout(path: Path, image: Any, stated: Any) -> Layout:
     return Layout((z, y, x), np.dtype(header.get_data_dtype()), int(image.dataobj.offset), size)
 
 
-def open_sink(path: Path, content: Content) -> StreamSink:
-    """Return the sink of a NIfTI-1 file, gzipped if its name ends in .gz.
+def check(path: Path, content: Content) -> None:
+    """Refuse what NIfTI-1 can't hold: raises OutputError for the type or the size, SettingError without nibabel."""
+    _header(path, content)
 
-    Raises
-    ------
-    OutputError
-        If the format can't hold the type or the size.
-    """
+
+def open_sink(path: Path, content: Content) -> StreamSink:
+    """Return the sink of a NIfTI-1 file, gzipped if its name ends in .nii.gz."""
+    compress = format_ending(path.with_name(path.name.removesuffix(PARTIAL))) == ".nii.gz"
+    return StreamSink(path, _header(path, content), compress=compress)
+
+
+def _header(path: Path, content: Content) -> bytes:
     nibabel = load_extra("nibabel", extra="formats", purpose="writing NIfTI")
     if max(content.shape) > _LONGEST_EDGE:
         raise OutputError(
-            f"{path}: NIfTI-1 has room for {_LONGEST_EDGE} voxels along an axis, not {max(content.shape)}"
+            f"{path}: NIfTI-1 has room for {_LONGEST_EDGE} voxels along an axis, not {max(content.shape)}; choose "
+            "another format"
         )
     header = nibabel.Nifti1Header(endianness="<")
     try:
         header.set_data_dtype(content.dtype)
     except nibabel.spatialimages.HeaderDataError as error:
-        raise OutputError(f"{path}: NIfTI can't hold {content.dtype}: {error}") from error
+        raise OutputError(f"{path}: NIfTI can't hold {content.dtype}; choose another format") from error
     header.set_data_shape(content.shape[::-1])
     if content.voxel_size_um is not None:
         header.set_zooms(content.voxel_size_um[::-1])
         header.set_xyzt_units("micron")
     header["magic"], header["vox_offset"] = b"n+1", 352
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
-    compress = format_ending(path.with_name(path.name.removesuffix(PARTIAL))) == ".nii.gz"
-    return StreamSink(path, header.binaryblock + bytes(4), compress=compress)
+    return bytes(header.binaryblock + bytes(4))

@@ -102,14 +102,17 @@ def _voxel_size(header: Mapping[str, Any], spatial: list[int]) -> VoxelSize | No
     return in_micrometres(lengths[::-1], units[:3][::-1])
 
 
-def open_sink(path: Path, content: Content) -> StreamSink:
-    """Return the sink of an NRRD file with raw encoding, so that it can be read in parts.
+def check(path: Path, content: Content) -> None:
+    """Refuse a type that NRRD can't hold; raises OutputError."""
+    _header(path, content)
 
-    Raises
-    ------
-    OutputError
-        If the format can't hold the type.
-    """
+
+def open_sink(path: Path, content: Content) -> StreamSink:
+    """Return the sink of an NRRD file with raw encoding, so that it can be read in parts."""
+    return StreamSink(path, _header(path, content))
+
+
+def _header(path: Path, content: Content) -> bytes:
     name = _TYPES.get(content.dtype.str[1:])
     if name is None:
         raise OutputError(f"{path}: NRRD can't hold {content.dtype}; it holds {', '.join(_TYPES.values())}")
@@ -119,4 +122,4 @@ def open_sink(path: Path, content: Content) -> StreamSink:
     if content.voxel_size_um is not None:
         # in millimetres, which programs that pass over the unit take it for
         lines += [f"spacings: {millimetres_xyz(content.voxel_size_um)}", 'units: "mm" "mm" "mm"']
-    return StreamSink(path, "\n".join([*lines, "", ""]).encode())
+    return "\n".join([*lines, "", ""]).encode()

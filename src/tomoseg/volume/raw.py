@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tomoseg.errors import OutputError, VolumeError
+from tomoseg.errors import VolumeError
 from tomoseg.volume.flat import Layout, flat_volume
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import reading
@@ -155,13 +155,5 @@ def _vgi(path: Path, content: Content) -> str:
 
 
 def open_sink(path: Path, content: Content) -> StreamSink:
-    """Return the sink of a raw volume, little-endian.
-
-    Raises
-    ------
-    OutputError
-        If the type holds no numbers that others read.
-    """
-    if content.dtype.kind not in "uif":
-        raise OutputError(f"{path}: values of type {content.dtype} can't be written raw")
+    """Return the sink of a raw volume, little-endian."""
     return StreamSink(path)

@@ -87,7 +87,10 @@ def file_names(names: Sequence[str]) -> tuple[str, ...]:
     count = Counter(files)
     for name, file in zip(names, files, strict=True):
         if count[file] > 1 or Path(file).name != file:
-            raise OutputError(f"slice {name!r} cannot be written as {file!r}: the name is taken or leads elsewhere")
+            raise OutputError(
+                f"slice {name!r} cannot be written as {file!r}: the name is taken or leads elsewhere; "
+                "rename it, or write all slices into one file, like NAME.tif"
+            )
     return files
 
 

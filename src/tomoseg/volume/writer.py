@@ -18,6 +18,7 @@ from jaxtyping import Shaped
 
 from tomoseg.errors import OutputError
 from tomoseg.volume import tiff_sink
+from tomoseg.volume.page import READABLE
 from tomoseg.volume.sink import Content, OmeZarrVersion, Sink
 from tomoseg.volume.source import FORMATS, PARTIAL, format_ending
 from tomoseg.volume.state import NOTES, read_state
@@ -34,11 +35,16 @@ TARGETS = {
     ".nii": "nifti", ".nii.gz": "nifti",
     ".mha": "meta_image",
 }  # fmt: skip
-"""Ending of a file that is written slice by slice -> the module of this package whose `open_sink` does it."""
+"""Ending of a file that is written slice by slice -> the module of this package whose `open_sink` does it.
 
+Where a format can't hold everything, its module's `check` says so of a path and a content.
+"""
 
-STORE_PARTS = ("zarr.json", "probabilities", "uncertainty", "axis_z", "axis_y", "axis_x", NOTES)
-"""What tomoseg writes into the root of a Zarr store, beside the levels 0, 1, ..."""
+STORE_PARTS = (
+    *("zarr.json", ".zgroup", ".zattrs", ".zmetadata"),
+    *("probabilities", "uncertainty", "axis_z", "axis_y", "axis_x", NOTES),
+)
+"""What tomoseg writes into the root of a Zarr store, beside the levels 0, 1, ...; the dots are of OME-Zarr 0.4."""
 
 
 def is_folder(path: Path) -> bool:
@@ -90,6 +96,41 @@ def check_target(path: Path, force: bool = False) -> None:
         if path.exists():
             _check_ours(path)
         _check_parent(path)
+
+
+def check_content(path: Path, content: Content) -> None:
+    """Refuse what a target can't hold, so that it is said before any work is done; nothing is created.
+
+    Parameters
+    ----------
+    path
+        The folder or file to be written.
+    content
+        What will be written into it.
+
+    Raises
+    ------
+    OutputError
+        If the format can't hold the type or the size, or two slices would get the same file.
+    SettingError
+        If the format needs a package that is not installed.
+
+    Examples
+    --------
+    >>> check_content(Path("labels"), Content((2, 3, 4), np.dtype(np.uint8), ("a.png", "b.png")))
+    >>> check_content(Path("a.nii"), Content((2, 3, 40_000), np.dtype(np.uint8)))
+    Traceback (most recent call last):
+        ...
+    tomoseg.errors.OutputError: a.nii: NIfTI-1 has room for 32767 voxels along an axis, not 40000; choose another format
+    """
+    if content.dtype.newbyteorder("=") not in READABLE:
+        raise OutputError(
+            f"{path}: values of type {content.dtype} are not written; integers of 8, 16 or 32 bits and floats are"
+        )
+    if is_folder(path):
+        tiff_sink.file_names(content.names)
+    elif hasattr(module := _format_module(path), "check"):
+        module.check(path, content)
 
 
 def record_path(path: Path) -> Path:
@@ -190,6 +231,7 @@ class SliceWriter:
 
     def __enter__(self) -> SliceWriter:
         check_target(self._path, self._force)
+        check_content(self._path, self._content)
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             remove(self._partial)
@@ -221,23 +263,25 @@ class SliceWriter:
         """Give the complete output its name; what lies beside a file comes first, so that none is without."""
         if self._written != self._content.shape[0]:
             raise ValueError(f"{self._path}: {self._written} of {self._content.shape[0]} slices were written")
-        record = None if self._record is None else json.dumps(self._record, indent=2) + "\n"
         if is_directory(self._path):
-            _write_text(self._partial / record_path(self._path).relative_to(self._path), record)
+            _write_record(self._partial / record_path(self._path).relative_to(self._path), self._record)
             replace_folder(self._partial, self._path)
             return
         companion = companion_path(self._path)
         if companion is not None:
-            _write_text(companion, _companion_text(self._path, self._content))
-        _write_text(record_path(self._path), record)
+            write_text(companion, _companion_text(self._path, self._content))
+        _write_record(record_path(self._path), self._record)
         self._partial.replace(self._path)
 
 
 def _open_sink(path: Path, partial: Path, content: Content) -> Sink:
     if is_folder(path):
         return tiff_sink.TiffFolderSink(partial, content)
-    module = import_module(f"tomoseg.volume.{TARGETS[format_ending(path)]}")
-    return cast(Sink, module.open_sink(partial, content))
+    return cast(Sink, _format_module(path).open_sink(partial, content))
+
+
+def _format_module(path: Path) -> Any:
+    return import_module(f"tomoseg.volume.{TARGETS[format_ending(path)]}")
 
 
 def _companion_text(path: Path, content: Content) -> str:
@@ -247,11 +291,16 @@ def _companion_text(path: Path, content: Content) -> str:
     return describe(path, content)
 
 
-def _write_text(path: Path, text: str | None) -> None:
-    """Put a file in place at once; without text, remove an old one."""
-    if text is None:
+def _write_record(path: Path, record: Mapping[str, Any] | None) -> None:
+    """Write a record; without one, remove an old one."""
+    if record is None:
         path.unlink(missing_ok=True)
-        return
+    else:
+        write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Put a text file in place at once: after a crash there is the old one or the new one."""
     draft = path.with_name(path.name + PARTIAL)
     try:
         draft.write_text(text, encoding="utf-8")
