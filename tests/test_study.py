@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tomoseg.metrics import accuracy
 from tomoseg.study import Cell, noisy_places, study_cells, tolerated, tolerated_interval
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings, _quick
-from tomoseg.workflow.study_cell import open_study, prepare_cell
+from tomoseg.workflow.study_cell import open_study, prepare_cell, stopped_improving
 from tomoseg.workflow.study_run import only_one
 
 TINY = (
@@ -171,6 +172,22 @@ def test_two_worker_processes_give_the_same_table(scan, done, tmp_path):
     out = tmp_path / "study"
     assert run(words(scan, out, "--workers", 2)) == 0
     assert table(out) == table(done)
+
+
+@pytest.mark.parametrize(
+    ("steps", "scores", "ends"),
+    [
+        ([10, 20, 30, 40], [0.5, 0.6, 0.6, 0.6], True),
+        ([10, 20, 30, 40], [0.5, 0.5, 0.6, 0.6], False),  # two validations without gain are wanted
+        ([10, 100, 101, 102], [0.5, 0.6, 0.6, 0.6], False),  # two steps of 102 say nothing
+        ([10, 20], [0.5, 0.4], False),
+        ([], [], False),
+    ],
+)
+def test_a_training_ends_when_validation_has_stopped_improving(steps, scores, ends):
+    checks = [{"step": step, "mean_iou": score} for step, score in zip(steps, scores, strict=True)]
+    training = SimpleNamespace(validations=checks, step=steps[-1] if steps else 5)
+    assert stopped_improving(training, 2) is ends
 
 
 def test_a_folder_with_another_study_is_refused_and_left_as_it_is(scan, done, capsys):

@@ -48,6 +48,7 @@ _MOST_FOREST_CROPS = 64
 _MEASURED_SLICES = 8
 _TEST_SHARE = 0.15
 _END_VALIDATION_SECONDS = 30.0
+_SETTLED = 0.8  # share of the steps by which the best validation must have come
 
 
 @dataclass(frozen=True)
@@ -368,9 +369,13 @@ def budget_of(cell: Cell, prepared: work.Prepared, recipe: Recipe, settings: Stu
 
 
 def stopped_improving(training: Training, patience: int) -> bool:
-    """Tell whether the last `patience` validations brought no better mean IoU than the ones before."""
+    """Tell whether the last `patience` validations, a fifth of all steps at least, brought no better mean IoU.
+
+    The second condition holds where another program takes the processor: then few steps lie between validations.
+    """
     scores = [check["mean_iou"] for check in training.validations]
-    return len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
+    best = int(np.argmax(scores)) if scores else 0
+    return len(scores) - best > patience and training.validations[best]["step"] <= _SETTLED * training.step
 
 
 def _forest(
