@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image
 
 from tomoseg.errors import VolumeError
-from tomoseg.volume import open_pictures
+from tomoseg.volume import Opening, open_pictures
+from tomoseg.workflow.common import Reading
+from tomoseg.workflow.console import Console
+from tomoseg.workflow.reading import open_scans, open_source
 
 INDICES = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
 COLOURS = np.array([[0, 0, 255], [255, 0, 0], [0, 255, 0]], np.uint8)
@@ -90,3 +94,39 @@ def test_colours_among_grey_pictures_are_listed(tmp_path: Path) -> None:
     palette_picture().save(tmp_path / "2.png")
     with pytest.raises(VolumeError, match=r"1 of 3 differ from the others' 2 x 3 uint8: 2.png \(2 x 3 RGB uint8\)"):
         open_pictures(tmp_path)
+
+
+@pytest.fixture
+def sparse(tmp_path: Path) -> Path:
+    """Write a label stack of 4 slices of which the second and third are empty chunks, and a scan."""
+    labels = np.zeros((4, 20, 30), np.uint8)
+    labels[[0, 3]] = np.arange(600).reshape(20, 30) % 3
+    array = zarr.create_array(str(tmp_path / "labels.zarr"), data=labels, chunks=(1, 20, 30))
+    assert array.shape == labels.shape
+    for z in (1, 2):
+        (tmp_path / f"labels.zarr/c/{z}/0/0").unlink(missing_ok=True)
+    (tmp_path / "scan.raw").write_bytes(bytes(range(200)) * 24)
+    return tmp_path / "labels.zarr"
+
+
+RAW = {"raw_shape": (4, 20, 30), "raw_dtype": "u2"}
+
+
+def test_empty_chunks_reach_the_labels(sparse: Path) -> None:
+    assert not open_pictures(sparse, opening=Opening(empty_chunks=True)).read_picture(2).any()
+    places = [(sparse.with_name("scan.raw"), sparse)]
+    stated = {"a": 0, "b": 1, "c": 2}
+    settings = {"stated": stated, "unlabelled": None, "console": Console(quiet=True)}
+    (scan,) = open_scans(places, how=Reading(**RAW, empty_chunks=True), **settings)
+    assert set(np.unique(scan.read_label(2))) == {0}
+    with pytest.raises(VolumeError, match=r"chunk .* is missing, .* say --empty-chunks"):
+        open_scans(places, how=Reading(**RAW), **settings)
+
+
+def test_empty_chunks_reach_the_mask(sparse: Path) -> None:
+    words = {**RAW, "mask": str(sparse)}
+    view = open_source(sparse.with_name("scan.raw"), Reading(**words, empty_chunks=True)).view
+    assert not view.inside(1).any()
+    assert view.inside(3).sum() == 400
+    with pytest.raises(VolumeError, match=r"chunk .* is missing, .* say --empty-chunks"):
+        open_source(sparse.with_name("scan.raw"), Reading(**words)).view.inside(1)

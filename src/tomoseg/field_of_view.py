@@ -13,7 +13,7 @@ from scipy.ndimage import label
 from skimage.morphology import convex_hull_image
 
 from tomoseg.errors import VolumeError
-from tomoseg.volume import Pictures, Volume, open_pictures, read_slice
+from tomoseg.volume import AS_IT_IS, Opening, Pictures, Volume, open_pictures, read_slice
 
 Mask = Bool[np.ndarray, "y x"]
 
@@ -77,7 +77,7 @@ def same_for_all(mask: Mask, *, shape: tuple[int, int, int]) -> FieldOfView:
     return FieldOfView(shape, partial(_copy, mask.copy()))
 
 
-def load_mask(path: Path, shape: tuple[int, int, int]) -> FieldOfView:
+def load_mask(path: Path, shape: tuple[int, int, int], *, opening: Opening = AS_IT_IS) -> FieldOfView:
     """Open a mask for a volume of `shape` (z, y, x); values other than 0 are inside.
 
     Parameters
@@ -87,6 +87,8 @@ def load_mask(path: Path, shape: tuple[int, int, int]) -> FieldOfView:
         asked for.
     shape
         Voxels of the volume along (z, y, x).
+    opening
+        What the file does not say.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def load_mask(path: Path, shape: tuple[int, int, int]) -> FieldOfView:
     array([[False,  True,  True]])
     >>> folder.cleanup()
     """
-    pictures = open_pictures(path)
+    pictures = open_pictures(path, opening=opening)
     _check_size(str(path), pictures.shape[1:], shape)
     if len(pictures) not in (1, shape[0]):
         raise VolumeError(f"{path}: has {len(pictures)} masks for {shape[0]} slices; give one for all, or one for each")

@@ -3,10 +3,11 @@
 from tomoseg.volume.base import ArrayVolume, Grey, Region, Volume, read_slice
 from tomoseg.volume.page import Pictures
 from tomoseg.volume.sink import Content
-from tomoseg.volume.source import Opening, RawLayout, open_pictures, open_volume
+from tomoseg.volume.source import AS_IT_IS, Opening, RawLayout, open_pictures, open_volume
 from tomoseg.volume.writer import SliceWriter, check_content, check_target
 
 __all__ = [
+    "AS_IT_IS",
     "ArrayVolume",
     "Content",
     "Grey",

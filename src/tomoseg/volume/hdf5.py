@@ -13,6 +13,7 @@ from jaxtyping import Shaped
 
 from tomoseg.errors import VolumeError
 from tomoseg.volume.base import Region
+from tomoseg.volume.hdf5_stored import check_stored
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import READABLE, check_type, reading
 from tomoseg.volume.sink import Content
@@ -21,11 +22,12 @@ from tomoseg.volume.voxel_size import VoxelSize, in_micrometres, micrometres_in
 DATA_SET = "/entry/data/data"
 """Where the values are written, as NeXus has it."""
 
+_CREATOR = "tomoseg"
 _LISTED = 6
 _CHUNK = (16, 128, 128)
 
 
-def open_file(path: Path, inner: str | None) -> LazyVolume:
+def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> LazyVolume:
     """Open a data set of an HDF5 file lazily.
 
     Parameters
@@ -35,26 +37,29 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
     inner
         Path of a data set, or of a NeXus group whose signal it is. Without it: the file's default signal, else
         the only data set of three axes.
+    empty_chunks
+        Whether what was never written holds the fill value; else it is an error.
 
     Raises
     ------
     VolumeError
         If there is no such data set, or several could be meant; if it has other than three axes longer than one
-        entry, or values that are no grey values.
+        entry, values that are no grey values, or some that are missing.
     """
     with reading(path), h5py.File(path, "r") as file:
         found = _named(file, inner, path) if inner else _default(file) or _only(file, path)
         check_type(found.dtype, f"{path}:{found.name}")
+        check_stored(found, f"{path}:{found.name}", empty_chunks=empty_chunks)
         keep = _spatial(found, path)
         shape = tuple(found.shape[axis] for axis in keep)
         depth = shape[0] if len(shape) == 3 else 1
         size = _voxel_size(found, keep)
-        name, dtype = found.name, found.dtype
+        file_name, name, dtype = Path(found.file.filename), found.name, found.dtype  # a link may lead to another file
     return LazyVolume(
         path if inner is None else Path(f"{path}:{name}"),
         (depth, shape[-2], shape[-1]),
         dtype.newbyteorder("="),
-        partial(_load, path, name, tuple(keep)),
+        partial(_load, file_name, name, tuple(keep)),
         size,
     )
 
@@ -111,16 +116,23 @@ def _sets(file: h5py.File) -> list[h5py.Dataset]:
 
 
 def _spatial(found: h5py.Dataset, path: Path) -> list[int]:
-    """Return the axes z, y, x: the last three when those before them have one entry each."""
-    n = found.ndim
-    first = next((i for i in range(n) if found.shape[i] != 1 or n - i <= 3), 0)
-    axes = list(range(first, n))
-    while len(axes) > 3 and found.shape[axes[-1]] == 1:
+    """Return the axes z, y, x: what is left without a channel at the end and axes of one entry before them.
+
+    An axis of one entry at the end is a channel, as ilastik writes it; tomoseg writes none.
+    """
+    axes = list(range(found.ndim))
+    while len(axes) > 2 and found.shape[axes[-1]] == 1 and not _is_ours(found):
         axes.pop()
+    while len(axes) > 3 and found.shape[axes[0]] == 1:
+        axes.pop(0)
     if len(axes) not in (2, 3):
         sizes = " x ".join(map(str, found.shape))
         raise VolumeError(f"{path}:{found.name}: has the axes {sizes}; a tomogram has three, z y x")
     return axes
+
+
+def _is_ours(found: h5py.Dataset) -> bool:
+    return bool(found.file.attrs.get("creator") == _CREATOR)
 
 
 def _voxel_size(found: h5py.Dataset, keep: list[int]) -> VoxelSize | None:
@@ -170,7 +182,7 @@ class Hdf5Sink:
         self._file.attrs["default"], self._file["entry"].attrs["default"] = "entry", "data"
         self._file["entry"].attrs["NX_class"], self._file["entry/data"].attrs["NX_class"] = "NXentry", "NXdata"
         self._file["entry/data"].attrs["signal"] = "data"
-        self._file.attrs["creator"] = "tomoseg"
+        self._file.attrs["creator"] = _CREATOR
         if content.voxel_size_um is not None:
             self._set.attrs["element_size_um"] = content.voxel_size_um
         self._slab = np.empty((chunks[0], *content.shape[1:]), content.dtype)

@@ -58,17 +58,18 @@ class Opening:
     layout
         Size and type of a raw file that has no description beside it.
     empty_chunks
-        Whether chunks that are missing from a Zarr store hold its fill value.
+        Whether what is missing from a Zarr store or an HDF5 file holds its fill value.
     """
 
     layout: RawLayout | None = None
     empty_chunks: bool = False
 
 
-_AS_IT_IS = Opening()
+AS_IT_IS = Opening()
+"""For what says everything of itself."""
 
 
-def open_volume(path: Path, *, opening: Opening = _AS_IT_IS) -> Volume:
+def open_volume(path: Path, *, opening: Opening = AS_IT_IS) -> Volume:
     """Open a tomogram in any format that is read.
 
     Only headers are read; grey values are read when and where they are asked for.
@@ -112,15 +113,22 @@ def open_volume(path: Path, *, opening: Opening = _AS_IT_IS) -> Volume:
     volume: Volume
     if name == "raw":
         volume = module.open_file(file, opening.layout)
-    elif name == "ome_zarr":
+    elif name in ("ome_zarr", "hdf5"):
         volume = module.open_file(file, inner, empty_chunks=opening.empty_chunks)
     else:
         volume = module.open_file(file, inner)
     return volume
 
 
-def open_pictures(path: Path) -> Pictures:
+def open_pictures(path: Path, *, opening: Opening = AS_IT_IS) -> Pictures:
     """Open label pictures: as `open_volume`, but colours and palettes are allowed.
+
+    Parameters
+    ----------
+    path
+        As of `open_volume`.
+    opening
+        What the file does not say.
 
     Raises
     ------
@@ -129,7 +137,7 @@ def open_pictures(path: Path) -> Pictures:
     """
     if format_ending(split_inner(path)[0]) not in FORMATS:
         return as_pictures(path, _pages(path))
-    volume = open_volume(path)
+    volume = open_volume(path, opening=opening)
     pages = (
         Page(name, volume.shape[1:], volume.dtype, 1, partial(read_slice, volume, z), volume.voxel_size_um)
         for z, name in enumerate(volume.names)

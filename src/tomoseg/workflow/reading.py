@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -13,7 +13,7 @@ from tomoseg.errors import LabelError, SettingError
 from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask, same_for_all
 from tomoseg.labels import LabelClass, Value, find_classes
 from tomoseg.slices import Scan, SliceCache, check_sizes, pair_slices
-from tomoseg.volume import Pictures, Region, Volume, open_pictures, open_volume
+from tomoseg.volume import AS_IT_IS, Opening, Pictures, Region, Volume, open_pictures, open_volume
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 
@@ -34,16 +34,21 @@ def open_source(path: Path, how: Reading) -> Source:
     """Open a volume, its region of interest and its field of view."""
     volume = open_volume(path, opening=how.opening)
     region = Region.parse(how.roi, shape=volume.shape) if how.roi else Region.whole(volume.shape)
-    return Source(volume, open_view(volume, how.mask), region, path)
+    return Source(volume, open_view(volume, how.mask, opening=_beside(how)), region, path)
 
 
-def open_view(volume: Volume, mask: str | None) -> FieldOfView:
+def _beside(how: Reading) -> Opening:
+    """Return how labels and masks are opened: as the volume, but for a raw file's size and type, its own."""
+    return replace(how.opening, layout=None)
+
+
+def open_view(volume: Volume, mask: str | None, *, opening: Opening = AS_IT_IS) -> FieldOfView:
     """Return the field of view that `--mask` asks for: everything, a file's, or found from constant corners."""
     if mask is None:
         return everything(volume.shape)
     if mask == "auto":
         return same_for_all(auto_mask(volume), shape=volume.shape)
-    return load_mask(Path(mask), volume.shape)
+    return load_mask(Path(mask), volume.shape, opening=opening)
 
 
 def cache_for(volume: Volume) -> SliceCache:
@@ -86,7 +91,7 @@ def open_scans(
         If anything cannot be read or does not fit together.
     """
     sources = [open_source(images, how) for images, _ in places]
-    pictures = [open_pictures(labels) for _, labels in places]
+    pictures = [open_pictures(labels, opening=_beside(how)) for _, labels in places]
     for (images, labels), source, found in zip(places, sources, pictures, strict=True):
         if images.resolve() == labels.resolve():
             raise SettingError(f"{images}: is given as the images and as the labels")
