@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,7 +68,7 @@ def to_onnx(module: nn.Module, *, channels: int, grid: int, given: str) -> Any:
     onnx = load_extra("onnx", extra="onnx", purpose="making an ONNX graph")
     cells_y, cells_x = torch.export.Dim("cells_y", min=1, max=1 << 16), torch.export.Dim("cells_x", min=1, max=1 << 16)
     argument = "grey" if isinstance(module, FromGrey) else "stack"
-    with torch.no_grad():
+    with torch.no_grad(), _quiet():
         program: Any = torch.onnx.export(
             module.eval(),
             (torch.zeros(1, channels, 4 * grid, 6 * grid),),
@@ -79,3 +83,17 @@ def to_onnx(module: nn.Module, *, channels: int, grid: int, given: str) -> Any:
     buffer = io.BytesIO()
     program.save(buffer)
     return onnx.load_from_string(buffer.getvalue())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what torch says of packages that it doesn't need here from the user."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
