@@ -1,14 +1,20 @@
 """Zarr stores: what others wrote is read, what is written is valid, lost or damaged chunks are named."""
 
+import json
+import pickle
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+import numcodecs
 import numpy as np
 import pytest
 import yaozarrs
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zarr.codecs.numcodecs import LZ4
 
 from tomoseg.errors import OutputError, VolumeError
 from tomoseg.volume import Region, SliceWriter, open_volume
@@ -113,6 +119,135 @@ def test_what_is_no_zarr_is_refused(tmp_path: Path) -> None:
         open_volume(tmp_path / "a.zarr")
 
 
+def edit(path: Path, change: Callable[[dict[str, Any]], object], file: str = "zarr.json") -> Path:
+    """Change the metadata of a store."""
+    found = json.loads((path / file).read_text())
+    change(found)
+    (path / file).write_text(json.dumps(found))
+    return path
+
+
+def dataset(found: dict[str, Any]) -> dict[str, Any]:
+    level: dict[str, Any] = found["attributes"]["ome"]["multiscales"][0]["datasets"][0]
+    return level
+
+
+@pytest.mark.parametrize("inside", ["../other.zarr", "s0/../../other.zarr", "{}/other.zarr", "..\\other.zarr"])
+def test_a_path_that_leaves_the_store_is_refused(tmp_path: Path, inside: str) -> None:
+    zarr.create_array(str(tmp_path / "other.zarr"), data=GREY, chunks=(8, 16, 16))
+    path = foreign(tmp_path / "a.zarr", "0.5")
+    edit(path, lambda found: dataset(found).update(path=inside.format(tmp_path)))
+    with pytest.raises(VolumeError, match=r"a\.zarr: the path .*other\.zarr leads out of the store"):
+        open_volume(path)
+
+
+@pytest.mark.parametrize(
+    ("transformations", "known"),
+    [
+        ([{"type": "scale", "path": "scale"}], False),
+        ([{"type": "identity"}, {"type": "scale", "scale": [20, 18, 19]}], True),
+        ([{"type": "scale", "scale": [20, 0, 19]}], False),
+        ([{"type": "scale", "scale": [20, -18, 19]}], False),
+    ],
+)
+def test_a_scale_that_is_legal_and_odd_is_read_or_unknown(
+    tmp_path: Path, transformations: list[dict[str, Any]], known: bool
+) -> None:
+    path = foreign(tmp_path / "a.zarr", "0.5")
+    edit(path, lambda found: dataset(found).update(coordinateTransformations=transformations))
+    assert open_volume(path).voxel_size_um == (pytest.approx(SIZE) if known else None)
+    assert np.array_equal(whole(path), GREY)
+
+
+def test_without_transformations_the_voxel_size_is_one_of_the_unit(tmp_path: Path) -> None:
+    path = edit(
+        foreign(tmp_path / "a.zarr", "0.5"), lambda found: dataset(found).update(coordinateTransformations=None)
+    )
+    assert open_volume(path).voxel_size_um == pytest.approx((1e-3, 1e-3, 1e-3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"coordinateTransformations": [{"type": "scale", "scale": [18, 19]}]}, r"scale \[18, 19\] is not one number"),
+        ({"coordinateTransformations": [{"type": "scale", "scale": [[1], 18, 19]}]}, "damaged"),
+        ({"coordinateTransformations": [{"type": "scale", "scale": ["a", 18, 19]}]}, "damaged"),
+        ({"coordinateTransformations": ["scale"]}, "damaged"),
+        ({"coordinateTransformations": 3}, "damaged"),
+        ({"path": 7}, "damaged"),
+        ({"path": None}, "damaged"),
+        ({"path": ""}, "is no array of the 3 axes"),
+    ],
+)
+def test_damaged_metadata_is_one_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = edit(foreign(tmp_path / "a.zarr", "0.5"), lambda found: dataset(found).update(change))
+    with pytest.raises(VolumeError, match=message):
+        open_volume(path)
+
+
+@pytest.mark.parametrize("ome", [[], "x", {"multiscales": {}}, {"multiscales": 3}, {"multiscales": [{"axes": "zyx"}]}])
+def test_an_ome_of_another_kind_is_one_line(tmp_path: Path, ome: object) -> None:
+    path = edit(foreign(tmp_path / "a.zarr", "0.5"), lambda found: found["attributes"].update(ome=ome))
+    if ome in ([], "x"):
+        assert np.array_equal(whole(path), GREY)
+        return
+    with pytest.raises(VolumeError, match=r"a\.zarr"):
+        open_volume(path)
+
+
+@pytest.mark.parametrize("ndim", [0, 1, 6])
+def test_an_array_of_too_few_or_many_axes_is_refused(tmp_path: Path, ndim: int) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr"), data=np.ones((1,) * ndim, np.uint8))
+    with pytest.raises(VolumeError, match=r"a\.zarr"):
+        open_volume(tmp_path / "a.zarr")
+
+
+class Trap:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Path.touch, (self.trace,)
+
+
+@pytest.mark.parametrize("place", ["filters", "compressor"])
+def test_a_store_that_would_run_code_is_refused_before_anything_is_decoded(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("numcodecs.pickles.ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+    path, trace = tmp_path / "a.zarr", tmp_path / "trace"
+    zarr.create_array(str(path), data=GREY, chunks=GREY.shape, zarr_format=2)
+    codec = {"id": "pickle", "protocol": 5}
+    edit(
+        path,
+        lambda found: found.update({"compressor": None, place: [codec] if place == "filters" else codec}),
+        ".zarray",
+    )
+    (path / "0.0.0").write_bytes(pickle.dumps(Trap(trace)))
+    with pytest.raises(VolumeError, match="pickle"):
+        whole(path)
+    assert not trace.exists()
+
+
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
+def test_an_unknown_codec_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.zarr"
+    zarr.create_array(str(path), data=GREY, chunks=(4, 16, 16), shards=(8, 32, 32), compressors=[LZ4()])
+    assert np.array_equal(whole(path), GREY)
+    monkeypatch.setattr("tomoseg.volume.ome_zarr._CODECS", {"sharding_indexed", "bytes", "crc32c"})
+    with pytest.raises(VolumeError, match=r"is encoded by numcodecs\.lz4, which is not read"):
+        open_volume(path)
+
+
+@pytest.mark.parametrize("compressor", [numcodecs.Blosc(), numcodecs.Zlib(), numcodecs.LZMA(), numcodecs.BZ2(), None])
+def test_what_zarr_2_is_usually_encoded_by_is_read(tmp_path: Path, compressor: Any) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr"), data=GREY, chunks=(8, 16, 16), zarr_format=2, compressors=compressor,
+                      filters=[numcodecs.Delta("<u2"), numcodecs.Shuffle(2)])  # fmt: skip
+    assert np.array_equal(whole(tmp_path / "a.zarr"), GREY)
+
+
 def write(path: Path, values: np.ndarray, **given: Any) -> None:
     with SliceWriter(path, shape=values.shape, dtype=values.dtype, **given) as writer:
         for page in values:
@@ -184,6 +319,22 @@ def test_the_mode_is_a_most_frequent_value_of_each_cell(data: st.DataObject) -> 
         cell = even[2 * z : 2 * z + 2, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2]
         counts = np.bincount(cell.ravel())
         assert found[z, y, x] == int(np.argmax(counts))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("u1", [255] * 8), ("u2", [65_535] * 7 + [65_533]), ("i2", [-32_768] * 8), ("u4", [2**32 - 1] * 8),
+        ("u4", [2**32 - 1, 2**32 - 3] * 4), ("i4", [-(2**31)] * 8), ("i4", [2**31 - 1] * 8), ("i4", [16_777_217] * 8),
+        ("f2", [65_504] * 8), ("f4", [2.0**127] * 8), ("f8", [1e308] * 8), ("f8", [1 + 2**-40] * 8),
+    ],
+)  # fmt: skip
+def test_the_mean_of_large_values_is_exact(dtype: str, values: list[float]) -> None:
+    cell = np.array(values, dtype).reshape(2, 2, 2)
+    mean = sum(Fraction(value.item()) for value in cell.ravel()) / 8
+    found = half_by_mean(cell)
+    assert (found.dtype, found.shape) == (cell.dtype, (1, 1, 1))
+    assert found.item() == np.array(round(mean) if cell.dtype.kind in "iu" else float(mean), dtype)
 
 
 def check_is_volume(volume: Volume) -> None:

@@ -54,6 +54,7 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
         shape = tuple(found.shape[axis] for axis in keep)
         depth = shape[0] if len(shape) == 3 else 1
         size = _voxel_size(found, keep)
+        chunk_depth = found.chunks[keep[0]] if found.chunks and len(keep) == 3 else 1
         file_name, name, dtype = Path(found.file.filename), found.name, found.dtype  # a link may lead to another file
     return LazyVolume(
         path if inner is None else Path(f"{path}:{name}"),
@@ -61,6 +62,7 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
         dtype.newbyteorder("="),
         partial(_load, file_name, name, tuple(keep)),
         size,
+        chunk_depth=chunk_depth,
     )
 
 

@@ -32,6 +32,8 @@ class LazyVolume:
         Edge lengths of a voxel along (z, y, x) in micrometres; None where the file does not say.
     in_order_only
         Whether the file is one compressed stream, so that only reading in rising z is quick.
+    chunk_depth
+        Slices that are stored, and so decoded, together.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class LazyVolume:
     load: Callable[[Region], Shaped[np.ndarray, "z y x"]]
     voxel_size_um: tuple[float, float, float] | None = None
     in_order_only: bool = False
+    chunk_depth: int = 1
 
     @property
     def names(self) -> tuple[str, ...]:

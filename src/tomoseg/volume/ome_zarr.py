@@ -6,7 +6,7 @@ and stands for the fill value, but it is also what a lost file looks like, so it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -24,6 +24,12 @@ from tomoseg.volume.state import read_state
 from tomoseg.volume.voxel_size import in_micrometres, micrometres_in
 
 _LISTED = 6
+_CODECS = {
+    "bytes", "transpose", "sharding_indexed", "blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "shuffle", "delta",
+    "fixedscaleoffset", "quantize", "bitround", "astype", "packbits", "crc32", "crc32c", "adler32", "fletcher32",
+    "jenkins_lookup3", "pcodec", "zfpy",
+}  # fmt: skip
+"""Codecs that only turn bytes into numbers; others, like `pickle`, may run what the file says."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,10 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
     """
     place = f"{path}:{inner}" if inner else str(path)
     with reading(place):
-        node = _open_node(path, inner, place)
-    found = _full_resolution(node, place)
-    spatial = _spatial_axes(found, place)
-    check_type(found.array.dtype, place)
+        found = _full_resolution(_open_node(path, inner, place), place)
+        spatial = _spatial_axes(found, place)
+        check_type(found.array.dtype, place)
+        _check_codecs(found.array, place)
     shape = tuple(found.array.shape[axis] for axis in spatial)
     depth = shape[0] if len(shape) == 3 else 1
     edges = [found.scale_um[axis] for axis in spatial]
@@ -68,13 +74,12 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
         found.array.dtype.newbyteorder("="),
         partial(_load, found.array, spatial, path, empty_chunks),
         in_micrometres(edges if len(edges) == 3 else [edges[-1], *edges], "um"),
+        chunk_depth=found.array.chunks[spatial[0]] if len(spatial) == 3 else 1,
     )
 
 
 def _open_node(path: Path, inner: str | None, place: str) -> zarr.Array[Any] | zarr.Group:
-    parts = PurePosixPath((inner or "").strip("/")).parts
-    if ".." in parts:
-        raise VolumeError(f"{place}: leads out of the store")
+    parts = _parts((inner or "").strip("/"), place)
     state = read_state(path)
     if state is not None and not state.get("finished", True):
         raise VolumeError(
@@ -85,6 +90,14 @@ def _open_node(path: Path, inner: str | None, place: str) -> zarr.Array[Any] | z
         return zarr.open(str(path), path="/".join(parts), mode="r")
     except FileNotFoundError as error:
         raise VolumeError(f"{place}: holds no Zarr group or array{_children(path, parts)}") from error
+
+
+def _parts(inside: Any, place: str) -> tuple[str, ...]:
+    """Split a path inside a store."""
+    inner = PurePosixPath(str(inside).replace("\\", "/"))
+    if inner.is_absolute() or ".." in inner.parts:
+        raise VolumeError(f"{place}: the path {inside!s} leads out of the store")
+    return inner.parts
 
 
 def _children(path: Path, parts: Sequence[str]) -> str:
@@ -121,17 +134,53 @@ def _of_multiscale(node: zarr.Group, multiscales: Any, place: str) -> _Found:
         axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in image["axes"]]
         names = tuple(str(axis["name"]) for axis in axes)
         units = [axis.get("unit") for axis in axes]
-        array = node[dataset["path"]]
+        array = node["/".join(_parts(dataset["path"], place))]
     except (KeyError, IndexError, TypeError) as error:
         raise VolumeError(f"{place}: its multiscales metadata is damaged: {error} is missing") from error
     if not isinstance(array, zarr.Array) or array.ndim != len(names):
         raise VolumeError(f"{place}: {dataset['path']} is no array of the {len(names)} axes {' '.join(names)}")
-    scale = np.ones(len(names))
-    for given in (*dataset.get("coordinateTransformations", ()), *image.get("coordinateTransformations", ())):
-        if given.get("type") == "scale":
-            scale *= given["scale"]
-    sizes = (float(s) * (micrometres_in(unit) or 0.0) for s, unit in zip(scale, units, strict=True))
+    scale = _scale([dataset, image], names, place)
+    sizes = (s * (micrometres_in(unit) or 0.0) for s, unit in zip(scale, units, strict=True))
     return _Found(array, names, tuple(sizes))
+
+
+def _scale(levels: Sequence[Mapping[str, Any]], axes: Sequence[str], place: str) -> list[float]:
+    """Return the product of what scales the axes; zeros where it lies in an array of its own, which is not read."""
+    scale = [1.0] * len(axes)
+    for given in (each for level in levels for each in level.get("coordinateTransformations") or ()):
+        if given["type"] != "scale":
+            continue
+        if "scale" not in given:
+            return [0.0] * len(axes)
+        if len(given["scale"]) != len(axes):
+            raise VolumeError(
+                f"{place}: its scale {given['scale']} is not one number for each of the axes {' '.join(axes)}; correct "
+                "it, or name the array inside the store, which is then read without a voxel size"
+            )
+        scale = [one * float(other) for one, other in zip(scale, given["scale"], strict=True)]
+    return scale
+
+
+def _check_codecs(array: zarr.Array[Any], place: str) -> None:
+    """Refuse an array with a codec that is not known to be harmless; nothing is decoded before."""
+    described: dict[str, Any] = array.metadata.to_dict()
+    names = (name for key in ("codecs", "filters", "compressor") for name in _codec_names(described.get(key)))
+    unknown = sorted({name for name in names if name.removeprefix("numcodecs.") not in _CODECS})
+    if unknown:
+        raise VolumeError(
+            f"{place}: is encoded by {', '.join(unknown)}, which is not read; store it with zstd or blosc"
+        )
+
+
+def _codec_names(described: Any) -> Iterator[str]:
+    """Yield the names of codecs as Zarr 2 (`id`) and 3 (`name`) describe them, and of those inside a shard."""
+    if isinstance(described, Mapping):
+        yield str(described.get("id", described.get("name")))
+        inner = described.get("configuration") or {}
+        yield from _codec_names([inner.get("codecs"), inner.get("index_codecs")])
+    elif isinstance(described, list | tuple):
+        for each in described:
+            yield from _codec_names(each)
 
 
 def _only_array(node: zarr.Group, place: str) -> _Found:

@@ -36,7 +36,9 @@ def half_by_mean(values: Shaped[np.ndarray, "*lead z y x"]) -> Shaped[np.ndarray
     >>> half_by_mean(np.array([[[1, 3, 9]]], np.uint8))
     array([[[2, 9]]], dtype=uint8)
     """
-    mean = sum(corner.astype(np.float32) for corner in _corners(values)) / 8
+    wide = np.result_type(values.dtype, np.float32)  # exact for integers of up to 16 bits; float64 for 32
+    # eighths are added up, as the sum of large floats might be infinite
+    mean = sum(np.multiply(corner, 0.125, dtype=wide) for corner in _corners(values))
     return np.asarray(np.rint(mean) if values.dtype.kind in "iu" else mean).astype(values.dtype)
 
 

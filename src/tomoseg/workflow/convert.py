@@ -15,13 +15,14 @@ from pydantic import Field, field_validator
 from tomoseg.errors import SettingError
 from tomoseg.provenance import record
 from tomoseg.volume import Region, SliceWriter, Volume, check_target
+from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.sink import OmeZarrVersion
 from tomoseg.workflow.common import Reading, SourcePath
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.reading import open_source
 
 _SLAB_BYTES = 64_000_000
-_CHUNK_DEPTH = 16
+_MOST_SLAB_BYTES = 1_000_000_000
 
 
 class ConvertSettings(Reading):
@@ -75,14 +76,29 @@ def run(settings: ConvertSettings, console: Console) -> None:
 
 
 def slices(volume: Volume, region: Region) -> Iterator[Shaped[np.ndarray, "y x"]]:
-    """Yield the slices of a region in rising z, read some at a time, so that chunks are decoded once."""
+    """Yield the slices of a region in rising z, read some at a time, so that chunks are decoded once.
+
+    Where slices as thick as a chunk take more than 1 GB, a chunk is decoded once for each GB.
+    """
     _, height, width = region.shape
-    most = max(1, _SLAB_BYTES // (height * width * volume.dtype.itemsize))
-    depth = min(_CHUNK_DEPTH, most)
-    # slabs begin where chunks do
+    depth = slab_depth(volume, height * width * volume.dtype.itemsize)
     starts = [region.z0, *range((region.z0 // depth + 1) * depth, region.z1, depth), region.z1]
     for z0, z1 in itertools.pairwise(starts):
         yield from volume.read(Region(z0, z1, region.y0, region.y1, region.x0, region.x1))
+
+
+def slab_depth(volume: Volume, slice_bytes: int) -> int:
+    """Return how many slices are read at a time: whole chunks of about 64 MB, else one chunk of at most 1 GB.
+
+    Examples
+    --------
+    >>> from tomoseg.volume import ArrayVolume
+    >>> slab_depth(ArrayVolume(np.zeros((1, 2, 2))), 8_000_000)
+    8
+    """
+    chunk = volume.chunk_depth if isinstance(volume, LazyVolume) else 1
+    chunks = max(1, _SLAB_BYTES // (slice_bytes * chunk))
+    return min(chunks * chunk, max(1, _MOST_SLAB_BYTES // slice_bytes))
 
 
 def _size(settings: ConvertSettings, volume: Volume) -> tuple[float, float, float] | None:
