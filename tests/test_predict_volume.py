@@ -311,6 +311,15 @@ def test_other_formats_hold_the_same_and_leave_nothing_beside(
     assert np.array_equal(tifffile.imread(tmp_path / "seg_YSZ.tif"), levels[1])
 
 
+def test_a_format_that_cant_hold_the_output_is_refused_before_anything_is_computed(
+    tmp_path: Path, model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    assert predict(model, source, tmp_path / "seg.nii.gz") == 2
+    assert 'pip install "tomoseg[formats]"' in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("stopped", ["seg.tif", "seg_YSZ.tif", "seg_uncertainty.tif"])
 def test_a_stop_while_another_format_is_written_costs_no_block(
     tmp_path: Path, model: Path, source: Path, undisturbed: Path, stopped: str, monkeypatch: pytest.MonkeyPatch

@@ -47,7 +47,7 @@ class Reading(Common):
         str | None, Field(description="and the type of its values, like uint16, float32, or >u2 for big-endian")
     ] = None
     empty_chunks: Annotated[
-        bool, Field(description="chunks missing from a Zarr hold its fill value; else they are an error")
+        bool, Field(description="chunks missing from a Zarr or HDF5 hold its fill value; else they are an error")
     ] = False
 
     @model_validator(mode="after")

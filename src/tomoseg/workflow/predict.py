@@ -92,6 +92,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     from tomoseg.model_file import load_model
     from tomoseg.workflow.predict_begin import check_source, make_job, make_plan, open_store
     from tomoseg.workflow.predict_store import begun_plan, working_place
+    from tomoseg.workflow.predict_targets import check_targets
 
     model = load_model(settings.model)
     settings = _with_values(settings, model, console)
@@ -108,6 +109,7 @@ def run(settings: PredictSettings, console: Console) -> None:
             raise
         console.say("what was begun can't go on with what is asked for now; beginning again")
         begun, plan = None, make_plan(settings, source, model, None, console)
+    check_targets(settings, plan, model, source.volume.names[plan.box.z0 : plan.box.z1])
     limit_threads(plan.threads)
     store = open_store(place, plan, begun, model)
     job = make_job(settings, store)

@@ -14,11 +14,11 @@ import numpy as np
 import zarr
 from jaxtyping import Shaped
 
-from tomoseg.volume import SliceWriter
+from tomoseg.volume import Content, SliceWriter, check_content
 from tomoseg.volume.state import NOTES
 from tomoseg.volume.writer import RECORD, remove, replace_folder, writing
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.predict_plan import THICKNESS
+from tomoseg.workflow.predict_plan import THICKNESS, Plan
 from tomoseg.workflow.predict_store import Store
 
 if TYPE_CHECKING:
@@ -57,6 +57,21 @@ def _others(settings: PredictSettings, model: Model) -> list[Target]:
 
 def _beside(out: Path, name: str) -> Path:
     return out.with_name(f"{out.name.removesuffix(''.join(out.suffixes))}_{name}{''.join(out.suffixes)}")
+
+
+def check_targets(settings: PredictSettings, plan: Plan, model: Model, names: Sequence[str]) -> None:
+    """Refuse, before anything is computed, other formats that can't hold what will be written.
+
+    Raises
+    ------
+    InputError
+        If one can't, or the package that writes it is not installed.
+    """
+    if settings.out.suffix.lower() == ".zarr":
+        return
+    for target in _others(settings, model):
+        dtype = np.dtype(plan.label_type if target.group == "labels" else np.uint8)
+        check_content(target.path, Content(plan.box.shape, dtype, tuple(names), plan.voxel_size_um))
 
 
 def put_in_place(
