@@ -2,6 +2,8 @@
 
 import pytest
 
+collect_ignore = ["oracle"]  # run in environments of their own
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _small_forest():
