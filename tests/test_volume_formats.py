@@ -78,6 +78,12 @@ def test_real_volumes_come_back_from_every_format(tmp_path: Path, source: str, n
     assert np.array_equal(whole(after), whole(before))
 
 
+@pytest.mark.parametrize(("name", "kept"), [("a.nii.gz", GREY.nbytes), ("a.nii", 0)])
+def test_a_volume_says_what_memory_it_keeps(tmp_path: Path, name: str, kept: int) -> None:
+    volume = open_volume(write(tmp_path / name))
+    assert getattr(volume, "kept_bytes", None) == kept
+
+
 def test_an_ome_zarr_of_the_older_version_is_written_for_older_programs(tmp_path: Path) -> None:
     write(tmp_path / "a.tif")
     words = ["convert", str(tmp_path / "a.tif"), str(tmp_path / "a.zarr"), "--ome-zarr", "0.4", "--quiet"]

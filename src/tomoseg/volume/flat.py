@@ -118,7 +118,15 @@ def stream_volume(path: Path, layout: Layout, open_stream: Callable[[], Readable
     reader = _InOrder(path, layout, open_stream)
     large = layout.nbytes > MOST_DECODED
     load = reader.load if large else _Decoded(reader).load
-    return LazyVolume(path, layout.shape, layout.dtype.newbyteorder("="), load, layout.voxel_size_um, large)
+    return LazyVolume(
+        path,
+        layout.shape,
+        layout.dtype.newbyteorder("="),
+        load,
+        layout.voxel_size_um,
+        in_order_only=large,
+        kept_bytes=0 if large else layout.nbytes,
+    )
 
 
 class _InOrder:

@@ -34,6 +34,8 @@ class LazyVolume:
         Whether the file is one compressed stream, so that only reading in rising z is quick.
     chunk_depth
         Slices that are stored, and so decoded, together.
+    kept_bytes
+        Memory that the volume takes for good once a part of it was read.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class LazyVolume:
     voxel_size_um: tuple[float, float, float] | None = None
     in_order_only: bool = False
     chunk_depth: int = 1
+    kept_bytes: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -207,7 +207,9 @@ def build_pyramid(folder: Path) -> Iterator[float]:
                 slice(2 * part.start, min(2 * part.stop, size))
                 for part, size in zip(region.slices, finer.shape[-3:], strict=True)
             )
-            values = reduce(np.asarray(finer[(..., *double)]))
+            lead = np.ndindex(finer.shape[:-3])  # channel by channel, for all of them may not fit in memory
+            smaller = [reduce(np.asarray(finer[(*index, *double)])) for index in lead]
+            values = np.reshape(smaller, (*finer.shape[:-3], *smaller[0].shape))
             write_shards(folder, values, region, level=level)
             done += values.size
             yield done / total

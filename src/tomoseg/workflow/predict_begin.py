@@ -137,7 +137,7 @@ def _needs(settings: PredictSettings, source: Source, model: Model) -> Needs:
         outputs=outputs,
         axes=settings.axes,
         bytes_per_pixel=bytes_per_pixel(network),
-        process=psutil.Process().memory_info().rss,
+        process=psutil.Process().memory_info().rss + getattr(source.volume, "kept_bytes", 0),
     )
 
 

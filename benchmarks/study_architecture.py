@@ -1,0 +1,180 @@
+"""Architecture: accuracy in the same minutes against voxels a second, for networks of other widths, depths and blocks.
+
+Each candidate is trained on five slices of a phantom and on five of the sandstone, for the same time, and timed on one
+tile by the engines that there are. `--only NAME` runs one; without it all run, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import torch
+from torch import nn
+
+from common import DATA, PHANTOM_CLASSES, copied, fit, make_phantom, record
+from tomoseg import unet
+from tomoseg.engine import TorchEngine, openvino_engine
+from tomoseg.model_file import Model, load_model
+from tomoseg.unet import UNetConfig, parameters
+from tomoseg.workflow.predict import make_runner
+
+MINUTES = 3.0
+FIVE = (8, 32, 56, 80, 99)
+TEST = (138, 148, 157)
+SANDSTONE_CLASSES = ("background=#0000ff", "quartz=#ff0000", "clay=#00ff00", "pyrite=#ffff00")
+TESTED = "Sandstone_Versa0150.tif"
+TILE = 512
+
+
+class Depthwise(unet.DoubleConvolution):
+    """A 1x1 convolution that mixes channels, then a 5x5 one of each channel alone, with batch norms and ReLUs."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        nn.Sequential.__init__(
+            self,
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels_out, channels_out, 5, padding=2, groups=channels_out, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+def use_depthwise() -> None:
+    """Build every network of depthwise blocks."""
+    unet.DoubleConvolution = Depthwise  # type: ignore[misc]
+
+
+def use_stem() -> None:
+    """Build every network at half the resolution: 2 x 2 pixels become channels at the start, and pixels at the end."""
+    build, edge, seen = unet.UNet.__init__, UNetConfig.grid.fget, UNetConfig.reach.fget  # type: ignore[attr-defined]
+
+    def init(self: unet.UNet, config: UNetConfig) -> None:
+        build(self, config)
+        first = config.widths[0]
+        self.first = nn.Sequential(nn.PixelUnshuffle(2), unet.DoubleConvolution(4 * config.channels, first))
+        self.classify = nn.Sequential(nn.Conv2d(first, 4 * config.classes, 1), nn.PixelShuffle(2))
+
+    unet.UNet.__init__ = init  # type: ignore[method-assign]
+    UNetConfig.grid = property(lambda self: 2 * edge(self))  # type: ignore[assignment]
+    UNetConfig.reach = property(lambda self: 2 * seen(self) + 1)  # type: ignore[assignment]
+
+
+def as_it_is() -> None:
+    """Change nothing."""
+
+
+CANDIDATES: dict[str, tuple[str, Callable[[], None]]] = {
+    "16-32-64, 128": ("widths = [16, 32, 64]\nbottleneck = 128", as_it_is),
+    "8-16-32, 64": ("widths = [8, 16, 32]\nbottleneck = 64", as_it_is),
+    "16-32, 64": ("widths = [16, 32]\nbottleneck = 64", as_it_is),
+    "16-32-64-128, 256": ("widths = [16, 32, 64, 128]\nbottleneck = 256", as_it_is),
+    "24-48-96, 192": ("widths = [24, 48, 96]\nbottleneck = 192", as_it_is),
+    "16-32-64, 128, depthwise": ("widths = [16, 32, 64]\nbottleneck = 128", use_depthwise),
+    "32-64, 128, stem": ("widths = [32, 64]\nbottleneck = 128", use_stem),
+    "32-64-128, 256, stem": ("widths = [32, 64, 128]\nbottleneck = 256", use_stem),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("--only", choices=list(CANDIDATES))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if given.only is None:
+        for name in CANDIDATES:
+            subprocess.run([sys.executable, *sys.argv, "--only", name], check=True)
+        return
+    recipe, change = CANDIDATES[given.only]
+    change()
+    file = given.out / "architecture.toml"
+    file.write_text(recipe + "\n", encoding="utf-8")
+    phantom, sandstone = train_both(given.out, str(file), given.minutes)
+    row = {**phantom, **{f"sandstone {name}": value for name, value in sandstone.items()}}
+    model = load_model(given.out / "architecture_phantom.tomoseg")
+    record(given.out, "architecture", candidate=given.only, minutes=given.minutes, **row, **speeds(model))
+
+
+def train_both(out: Path, recipe: str, minutes: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train on the phantom and on the sandstone; return steps, and accuracies and mean IoUs, clean and at 5000."""
+    folder = make_phantom(out, (160, 501, 501))
+    five = copied(folder / "labels", [f"slice_{z:04d}.tif" for z in FIVE], out / "five_labels")
+    model = out / "architecture_phantom.tomoseg"
+    run = fit(folder / "images", five, model, minutes=minutes, recipe=recipe, context=2, classes=PHANTOM_CLASSES)
+    pages = {z: tifffile.imread(folder / f"images/slice_{z:04d}.tif") for t in TEST for z in range(t - 2, t + 3)}
+    truth = {t: tifffile.imread(folder / f"labels/slice_{t:04d}.tif") for t in TEST}
+    stacks = [([pages[min(z, 159)] for z in range(t - 2, t + 3)], truth[t]) for t in TEST]
+    phantom = {"steps": run["steps"], **scores(load_model(model), stacks)}
+
+    images, labels = DATA / "sandstone/images", DATA / "sandstone/labels"
+    names = sorted(path.name for path in labels.iterdir() if path.name != TESTED)
+    kept, model = copied(labels, names, out / "sandstone_labels"), out / "architecture_sandstone.tomoseg"
+    run = fit(images, kept, model, minutes=minutes, recipe=recipe, classes=SANDSTONE_CLASSES)
+    loaded = load_model(model)
+    colours = [tuple(int(str(item.value)[i : i + 2], 16) for i in (1, 3, 5)) for item in loaded.record.classes]
+    picture = tifffile.imread(labels / TESTED)[..., :3]
+    index = np.full(picture.shape[:2], 255, np.uint8)
+    for order, colour in enumerate(colours):
+        index[(picture == colour).all(axis=-1)] = order
+    return phantom, {"steps": run["steps"], **scores(loaded, [([tifffile.imread(images / TESTED)], index)])}
+
+
+def scores(model: Model, stacks: list[tuple[list[np.ndarray], np.ndarray]]) -> dict[str, float]:
+    """Return accuracy and mean IoU, clean and with noise of std 5000 of 65,535."""
+    runner, found = make_runner(model), {}
+    top = 65_535 if model.record.grey_type == "uint16" else 255
+    values = [item.value for item in model.record.classes]
+    for noise in (0, 5000):
+        rng, n = np.random.default_rng(0), len(values)
+        table = np.zeros((n, n), np.int64)
+        for pages, label in stacks:
+            noisy = [page + rng.normal(0, noise * top / 65_535, page.shape).astype(np.float32) for page in pages]
+            predicted = runner.segment(noisy)
+            known = np.isin(label, range(n)) if isinstance(values[0], str) else np.isin(label, values)
+            truth = label if isinstance(values[0], str) else np.searchsorted(values, label)
+            np.add.at(table, (truth[known], predicted[known]), 1)
+        hits = np.diag(table)
+        found[f"accuracy at {noise}"] = float(hits.sum() / table.sum())
+        found[f"mean IoU at {noise}"] = float(np.mean(hits / (table.sum(axis=0) + table.sum(axis=1) - hits)))
+    return found
+
+
+def speeds(model: Model) -> dict[str, float]:
+    """Return million voxels a second on one tile, without its halo, by the engines, and the number of weights."""
+    config, network = model.record.network, model.network()
+    edge = TILE + 2 * config.halo
+    stack = np.random.default_rng(0).random((config.channels, edge, edge), np.float32)
+    converted = openvino_engine.convert(network)
+    threads = torch.get_num_threads()
+    engines = {
+        "torch f32": TorchEngine(network),
+        "openvino f32": openvino_engine.OpenVinoEngine(converted, precision="f32", threads=threads),
+        "openvino int8": openvino_engine.OpenVinoEngine(
+            openvino_engine.quantise(openvino_engine.convert(network), [stack]), precision="int8", threads=threads
+        ),
+    }
+    found: dict[str, float] = {"weights": parameters(network), "halo": config.halo}
+    for name, engine in engines.items():
+        engine.run(stack)
+        times = []
+        for _ in range(7):
+            began = time.perf_counter()
+            engine.run(stack)
+            times.append(time.perf_counter() - began)
+        found[f"{name}, Mvoxel/s"] = TILE**2 / float(np.median(times)) / 1e6
+    return found
+
+
+if __name__ == "__main__":
+    main()
