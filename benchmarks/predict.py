@@ -145,17 +145,28 @@ def memory(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def workers(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
-    """Compare two Dask workers of one thread with one."""
-    from distributed import LocalCluster
+    """Compare two Dask workers with one, each held to a core of its own."""
+    from distributed import Client, LocalCluster
 
     source = volume(given.out / "end_to_end.raw", END_TO_END, model)
     took = {}
     for n in (1, 2):
-        with LocalCluster(n_workers=n, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster:
+        with (
+            LocalCluster(n_workers=n, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            for core, worker in enumerate(client.scheduler_info(n_workers=-1)["workers"]):
+                client.run(hold_to, core, workers=[worker])
             out = given.out / f"workers_{n}.zarr"
             words = ("--force", "--threads", "1", "--scheduler", cluster.scheduler_address, "--roi", "0:192,:,:")
             took[n], _ = verb(given, source, out, *words)
     return [{"one worker, s": took[1], "two workers, s": took[2], "ratio": took[1] / took[2]}]
+
+
+def hold_to(core: int) -> None:
+    """Let all threads of this process run on one core only."""
+    for thread in psutil.Process().threads():
+        os.sched_setaffinity(thread.id, {core})
 
 
 def volume(path: Path, shape: tuple[int, int, int], model: Model) -> Path:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Shaped, UInt8
 
-from tomoseg.engine import Engine
+from tomoseg.engine import Engine, Probabilities
 from tomoseg.labels import UNLABELLED
-from tomoseg.tiles import cut, tile_for_memory, tiles
+from tomoseg.tiles import Tile, cut, tile_for_memory, tiles
 from tomoseg.unet import UNetConfig
 from tomoseg.window import Window
 
@@ -65,10 +65,25 @@ class Runner:
             Where `stack` holds only what the box `needed`: pixels of the whole slice, and where `stack` begins.
         """
         whole = shape or (stack[0].shape[0], stack[0].shape[1])
-        for part in tiles(whole, tile=self.tile, halo=self.network.halo, grid=self.network.grid, box=box):
-            grey = np.stack([cut(values, part, shape=whole, origin=origin) for values in stack])
-            given = self.engine.run(self.window.apply(grey))
-            yield _clipped(part.core, given[(slice(None), *part.inner)], box)
+        for part in self.tiles(whole, box):
+            given = np.stack([self.plane(values, part, shape=whole, origin=origin) for values in stack])
+            yield self.placed(part, self.engine.run(given), box=box)
+
+    def tiles(self, shape: tuple[int, int], box: tuple[slice, slice] | None) -> list[Tile]:
+        """Return the tiles that cover a slice of `shape` (y, x), or a box of it."""
+        return list(tiles(shape, tile=self.tile, halo=self.network.halo, grid=self.network.grid, box=box))
+
+    def plane(
+        self, values: Slice, part: Tile, *, shape: tuple[int, int], origin: tuple[int, int]
+    ) -> Float32[np.ndarray, "height width"]:
+        """Return one channel of the network's input for a tile: the grey values of a slice in the window."""
+        return self.window.apply(cut(values, part, shape=shape, origin=origin))
+
+    def placed(
+        self, part: Tile, given: Probabilities, *, box: tuple[slice, slice] | None
+    ) -> tuple[tuple[slice, slice], Float32[np.ndarray, "class inner_y inner_x"]]:
+        """Return what the network gave for a tile without its halo, and where it lies in the slice."""
+        return _clipped(part.core, given[(slice(None), *part.inner)], box)
 
     def segment(self, stack: Sequence[Slice]) -> Index:
         """Return the most probable class of each pixel, uint8 (y, x)."""
