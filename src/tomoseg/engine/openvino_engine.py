@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -72,9 +74,9 @@ def quantise(model: Any, stacks: Sequence[Stack]) -> Any:
     nncf = _load("nncf")
     logging.getLogger("nncf").setLevel(logging.ERROR)
     given = nncf.Dataset([np.ascontiguousarray(stack)[None] for stack in stacks])
-    return nncf.quantize(
-        model, given, subset_size=len(stacks), preset=nncf.QuantizationPreset.MIXED, fast_bias_correction=False
-    )
+    mixed = nncf.QuantizationPreset.MIXED
+    with contextlib.redirect_stdout(io.StringIO()):  # its own progress bars
+        return nncf.quantize(model, given, subset_size=len(stacks), preset=mixed, fast_bias_correction=False)
 
 
 def save(model: Any, path: Path) -> None:
