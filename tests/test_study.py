@@ -197,6 +197,18 @@ def test_a_folder_with_another_study_is_refused_and_left_as_it_is(scan, done, ca
     assert sorted(path.name for path in done.rglob("*")) == before
 
 
+def test_a_study_of_a_version_that_knew_fewer_options_goes_on(scan, done):
+    mark = done / "cells/study.json"
+    before = mark.read_text()
+    known = json.loads(before)
+    assert known.pop("empty_chunks") is False
+    mark.write_text(json.dumps(known))
+    cells = {path: path.stat().st_mtime_ns for path in done.glob("cells/*-s0*.json")}
+    assert run(words(scan, done, *END)) == 0
+    assert {path: path.stat().st_mtime_ns for path in done.glob("cells/*-s0*.json")} == cells
+    mark.write_text(before)
+
+
 def test_a_cell_that_fails_is_named_and_stops_no_other(scan, tmp_path, capsys, monkeypatch):
     from tomoseg.workflow import study_cell
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -308,9 +308,9 @@ def claim_folder(settings: StudySettings, layout: Layout) -> None:
     mark, wanted = settings.out / "cells" / "study.json", _fingerprint(settings, layout)
     if mark.exists():
         found = json.loads(mark.read_text(encoding="utf-8"))
-        if found == wanted:
+        names = _differing(found, wanted)
+        if not names:
             return
-        names = sorted(name for name in wanted if found.get(name) != wanted[name])
         if not settings.force:
             raise OutputError(
                 f"{settings.out}: holds the cells of another study (other {', '.join(names)}); give the same settings "
@@ -322,6 +322,12 @@ def claim_folder(settings: StudySettings, layout: Layout) -> None:
     else:
         check_folder(settings.out, force=settings.force)
     write_json(mark, wanted)
+
+
+def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return the names of the settings that differ; one that `found` does not know yet had its default."""
+    defaults = {name: field.default for name, field in StudySettings.model_fields.items()}
+    return sorted(name for name in wanted if found.get(name, defaults.get(name)) != wanted[name])
 
 
 def _fingerprint(settings: StudySettings, layout: Layout) -> dict[str, Any]:
