@@ -23,6 +23,7 @@ from tomoseg.patches import DEFAULT_NOISE
 from tomoseg.provenance import Provenance, content_hash
 from tomoseg.splits import Role
 from tomoseg.unet import UNet, UNetConfig
+from tomoseg.whole_file import whole_file
 from tomoseg.window import Window
 
 VERSION = 1
@@ -170,16 +171,12 @@ def save_tensors(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[
     OutputError
         If the place cannot be written.
     """
-    draft = path.with_name(path.name + ".partial")
     contiguous = {name: np.asarray(value, order="C") for name, value in tensors.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(contiguous, draft, metadata={"tomoseg": json.dumps(record)})
-        draft.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole_file(path) as draft:
+        try:
+            save_file(contiguous, draft, metadata={"tomoseg": json.dumps(record)})
+        except SafetensorError as error:
+            raise OutputError(f"{path}: cannot be written: {error}") from error
 
 
 def load_tensors(path: Path, *, what: str = "model") -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tomoseg.errors import OutputError
 from tomoseg.report.page import Report, render
+from tomoseg.whole_file import whole_file
 
 PAGE = "report.html"
 
@@ -103,13 +104,5 @@ def plain(value: Any) -> Any:
 
 
 def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as draft:
         draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if draft.parent.is_dir():
-            draft.unlink(missing_ok=True)

@@ -14,8 +14,9 @@ from tomoseg.volume.flat import Layout, Readable, flat_volume, stream_volume
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.page import reading
 from tomoseg.volume.sink import Content, StreamSink
-from tomoseg.volume.source import PARTIAL, format_ending
+from tomoseg.volume.source import format_ending
 from tomoseg.volume.voxel_size import in_micrometres
+from tomoseg.whole_file import PARTIAL
 
 _LONGEST_EDGE = 32_767
 

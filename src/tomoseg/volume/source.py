@@ -17,9 +17,7 @@ from tomoseg.volume.folder import folder_pages
 from tomoseg.volume.page import ENDINGS, Page, Pictures, as_pictures, as_volume, reading
 from tomoseg.volume.png import png_pages
 from tomoseg.volume.tiff import tiff_pages
-
-PARTIAL = ".partial"
-"""Ending of an output that is not finished."""
+from tomoseg.whole_file import PARTIAL
 
 FORMATS = {
     ".zarr": "ome_zarr",

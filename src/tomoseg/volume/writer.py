@@ -20,8 +20,9 @@ from tomoseg.errors import OutputError
 from tomoseg.volume import tiff_sink
 from tomoseg.volume.page import READABLE
 from tomoseg.volume.sink import Content, OmeZarrVersion, Sink
-from tomoseg.volume.source import FORMATS, PARTIAL, format_ending
+from tomoseg.volume.source import FORMATS, format_ending
 from tomoseg.volume.state import NOTES, read_state
+from tomoseg.whole_file import PARTIAL, whole_file
 
 RECORD = "provenance.json"
 """Name of the record in an output that is a folder; what stands after the name of one that is a file."""
@@ -301,12 +302,8 @@ def _write_record(path: Path, record: Mapping[str, Any] | None) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Put a text file in place at once: after a crash there is the old one or the new one."""
-    draft = path.with_name(path.name + PARTIAL)
-    try:
+    with whole_file(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _check_ours(path: Path) -> None:

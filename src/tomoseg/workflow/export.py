@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from tomoseg.errors import OutputError
+from tomoseg.whole_file import whole_file
 from tomoseg.workflow.common import Common, ModelFile, Target, limit_threads
 from tomoseg.workflow.console import Console
 
@@ -46,7 +46,8 @@ def run(settings: ExportSettings, console: Console) -> None:
         for key, value in describe(model).items():
             graph.metadata_props.add(key=key, value=value)
     difference = _compare(graph, model, settings)
-    _write(settings.out, graph.SerializeToString())
+    with whole_file(settings.out) as draft:
+        draft.write_bytes(graph.SerializeToString())
     console.result(f"written: {settings.out}; probabilities differ from torch's by {difference:.1e} at most")
 
 
@@ -91,15 +92,3 @@ def _compare(graph: Any, model: Model, settings: ExportSettings) -> float:
     if worst > MOST_DIFFERENT:
         raise OutputError(f"{settings.out}: is not written, its probabilities differ from torch's by {worst:.2g}")
     return worst
-
-
-def _write(path: Path, content: bytes) -> None:
-    draft = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        draft.unlink(missing_ok=True)

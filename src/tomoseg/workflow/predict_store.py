@@ -20,9 +20,9 @@ from jaxtyping import Shaped, UInt16
 from tomoseg.errors import OutputError
 from tomoseg.volume import Region
 from tomoseg.volume.ome_zarr_writer import ImageSpec, create_image, write_shards, write_state
-from tomoseg.volume.source import PARTIAL
 from tomoseg.volume.state import NOTES, read_state
 from tomoseg.volume.writer import RECORD, remove, replace_folder, writing
+from tomoseg.whole_file import PARTIAL
 from tomoseg.workflow.predict_plan import Pass, Plan, Task, pass_chunk
 
 BLOCKS = "blocks"

@@ -1,0 +1,42 @@
+"""A file that is put in place whole, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tomoseg.errors import OutputError
+
+PARTIAL = ".partial"
+"""Ending of what is not finished."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give the path of a draft beside `path`, whose place it takes on a clean end; else it is removed.
+
+    Raises
+    ------
+    OutputError
+        If the place cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(Path(folder) / "a.txt") as draft:
+    ...         _ = draft.write_text("whole")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['a.txt']
+    """
+    draft = path.with_name(path.name + PARTIAL)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        draft.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if draft.parent.is_dir():
+            draft.unlink(missing_ok=True)
