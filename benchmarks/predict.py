@@ -1,7 +1,8 @@
 """How fast prediction is, beside the poster's network, the bare engine and one worker, in one run; and its memory.
 
-`python benchmarks/predict.py MODEL --out results [--only engines end memory workers]`. MODEL is a default model,
-trained with context. Times are medians of several runs; ratios count, for times vary on a busy machine.
+`python benchmarks/predict.py MODEL --out results [--only engines monai end workers memory]`. MODEL is a default model,
+trained with context. Times are medians of several runs; ratios count, for times vary on a busy machine. `--monai` names
+the interpreter of MONAI's environment (peers/README.md). What a quick engine loses: `engine_accuracy.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from tomoseg.engine import TorchEngine
 from tomoseg.engine.choose import candidates, choose_engine, make_engine
 from tomoseg.model_file import Model, load_model
+from tomoseg.predict import Runner, choose_tile
 from tomoseg.unet import UNet, UNetConfig
 from tomoseg.volume import SliceWriter
 
@@ -29,6 +31,7 @@ TILE = 512
 RUNS = 5
 END_TO_END = (500, 501, 501)
 LARGE = (1024, 1024, 1024)
+MONAI_WINDOWS = (128, 256, 512)
 THREADS = os.cpu_count() or 1
 
 
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--monai", type=Path, default=Path(".peers/monai/bin/python"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(THREADS)
@@ -116,6 +120,26 @@ def flops(config: UNetConfig, edge: int) -> float:
     return total + 2 * edge**2 * widths[0] * config.classes
 
 
+def monai(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
+    """Time a slice with the best engine, and with MONAI's sliding window and the same network in float32."""
+    config, script = model.record.network, Path(__file__).parent / "peers/monai_window.py"
+    _, height, width = END_TO_END
+    engine = make_engine(model, choose_engine(model, asked="auto", threads=THREADS, say=print), threads=THREADS)
+    runner = Runner(engine, config, model.record.window, choose_tile(config))
+    grey = np.random.default_rng(0).integers(0, 65_535, (config.channels, height, width)).astype(np.uint16)
+    ours = seconds(lambda: runner.segment(list(grey)))
+    network = given.out / "network.pt"
+    torch.jit.save(torch.jit.trace(model.network().eval(), torch.zeros(1, config.channels, 256, 256)), network)
+    rows = []
+    for edge in MONAI_WINDOWS:
+        command = [given.monai, script, network, config.channels, height, width, edge, THREADS]
+        done = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
+        theirs = json.loads(done.stdout.splitlines()[-1])["seconds"]
+        rows.append({"MONAI's window": edge, "its Mvoxel/s": height * width / theirs / 1e6,
+                     "ours": height * width / ours / 1e6, "ratio": theirs / ours})  # fmt: skip
+    return rows
+
+
 def end(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
     """Time the verb from start to end on a volume, beside the engine alone on the same tiles."""
     source = volume(given.out / "end_to_end.raw", END_TO_END, model)
@@ -158,7 +182,7 @@ def workers(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
             for core, worker in enumerate(client.scheduler_info(n_workers=-1)["workers"]):
                 client.run(hold_to, core, workers=[worker])
             out = given.out / f"workers_{n}.zarr"
-            words = ("--force", "--threads", "1", "--scheduler", cluster.scheduler_address, "--roi", "0:192,:,:")
+            words = ("--force", "--threads", "1", "--scheduler", cluster.scheduler_address)
             took[n], _ = verb(given, source, out, *words)
     return [{"one worker, s": took[1], "two workers, s": took[2], "ratio": took[1] / took[2]}]
 
@@ -204,7 +228,7 @@ def pss(pid: int) -> float:
         return 0.0
 
 
-PARTS = {"engines": engines, "end": end, "memory": memory, "workers": workers}
+PARTS = {"engines": engines, "monai": monai, "end": end, "workers": workers, "memory": memory}
 
 if __name__ == "__main__":
     main()

@@ -34,7 +34,7 @@ from tomoseg.volume import Region, SliceWriter, open_volume
 from tomoseg.window import Window
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.predict_memory import Needs, choose_block
-from tomoseg.workflow.predict_plan import source_state
+from tomoseg.workflow.predict_plan import Plan, source_state
 from tomoseg.workflow.predict_store import Store, begun_plan, checksum
 
 NAMES = ("pore", "YSZ", "Ni")
@@ -244,6 +244,25 @@ def test_a_folder_of_slices_has_not_changed_when_something_else_is_put_there(tmp
     tifffile.imwrite(mask / "m.tif", np.zeros((5, 5), np.uint8))
     assert source_state(tmp_path, how=how) != before
     assert source_state(tmp_path, how=Reading(empty_chunks=True)) != source_state(tmp_path, how=Reading())
+
+
+def test_the_parts_of_a_virtual_data_set_belong_to_it(tmp_path: Path) -> None:
+    for name in ("a.h5", "part.h5"):
+        (tmp_path / name).write_text("x")
+    others = [tmp_path / "part.h5"]
+    before = source_state(tmp_path / "a.h5", how=Reading(), others=others)
+    (tmp_path / "part.h5").write_text("other")
+    assert source_state(tmp_path / "a.h5", how=Reading(), others=others) != before
+
+
+def test_a_file_that_has_gone_is_no_class_zero(tmp_path: Path, undisturbed: Path) -> None:
+    shutil.copytree(undisturbed, tmp_path / "out.zarr")
+    plan = Plan.model_validate(json.loads((undisturbed / "zarr.json").read_text())["attributes"]["tomoseg"]["plan"])
+    store = Store(tmp_path / "out.zarr", plan)
+    store.refuse_missing(plan.tasks("labels"))
+    (tmp_path / "out.zarr/0/c/1/0/0").unlink()
+    with pytest.raises(OutputError, match=r"0/c/1/0/0: has gone"):
+        store.refuse_missing(plan.tasks("labels"))
 
 
 def test_what_describes_a_raw_file_belongs_to_it(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from test_volume_formats import GREY, PART, whole, write
 from tomoseg.errors import VolumeError
 from tomoseg.volume import Opening, open_volume
+from tomoseg.volume.lazy import LazyVolume
 
 SHOWN = Opening(empty_chunks=True)
 
@@ -62,7 +63,10 @@ def test_a_virtual_data_set_with_all_its_sources_is_read(tmp_path: Path) -> None
     virtual(tmp_path / "parts/nested.h5", ["1.h5", "2.h5"])
     with h5py.File(tmp_path / "parts/nested.h5", "a") as file:
         file["data"] = file["volume"]
-    assert np.array_equal(whole(open_volume(virtual(tmp_path / "c.h5", ["parts/nested.h5"], depth=20))), GREY)
+    nested = open_volume(virtual(tmp_path / "c.h5", ["parts/nested.h5"], depth=20))
+    assert np.array_equal(whole(nested), GREY)
+    assert isinstance(nested, LazyVolume)
+    assert nested.others == tuple(tmp_path / f"parts/{name}.h5" for name in ("1", "2", "nested"))
 
 
 def test_a_virtual_data_set_within_its_own_file_is_read(tmp_path: Path) -> None:

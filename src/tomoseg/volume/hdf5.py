@@ -49,7 +49,7 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
     with reading(path), h5py.File(path, "r") as file:
         found = _named(file, inner, path) if inner else _default(file) or _only(file, path)
         check_type(found.dtype, f"{path}:{found.name}")
-        check_stored(found, f"{path}:{found.name}", empty_chunks=empty_chunks)
+        files = check_stored(found, f"{path}:{found.name}", empty_chunks=empty_chunks)
         keep = _spatial(found, path)
         shape = tuple(found.shape[axis] for axis in keep)
         depth = shape[0] if len(shape) == 3 else 1
@@ -63,6 +63,7 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
         partial(_load, file_name, name, tuple(keep)),
         size,
         chunk_depth=chunk_depth,
+        others=tuple(file for file in files if file != path),
     )
 
 

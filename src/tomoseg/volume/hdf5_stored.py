@@ -12,8 +12,8 @@ import h5py
 from tomoseg.errors import VolumeError
 
 
-def check_stored(found: h5py.Dataset, place: str, *, empty_chunks: bool = False) -> None:
-    """Refuse a data set that is not wholly stored, or stored in a file of any kind that it names.
+def check_stored(found: h5py.Dataset, place: str, *, empty_chunks: bool = False) -> tuple[Path, ...]:
+    """Return the files that hold a data set; refuse one that is not wholly stored, or in a file of any kind.
 
     Parameters
     ----------
@@ -30,13 +30,15 @@ def check_stored(found: h5py.Dataset, place: str, *, empty_chunks: bool = False)
         If chunks or source files are missing, as after a scan that was aborted or a copy without its parts; if the
         values lie in external raw storage, by which a file could show any other file that its reader may read.
     """
-    missing = list(_missing(found, set()))
+    seen: set[tuple[str, str]] = set()
+    missing = list(_missing(found, seen))
     if missing and not empty_chunks:
         more = f", and {len(missing) - 1} more like it" if len(missing) > 1 else ""
         raise VolumeError(
             f"{place}: {missing[0]}{more}; copy the volume with all its files again, or, if it is meant to be empty "
             "there, say --empty-chunks"
         )
+    return tuple(sorted({Path(file) for file, _ in seen}))
 
 
 def _missing(found: h5py.Dataset, seen: set[tuple[str, str]]) -> Iterator[str]:

@@ -36,6 +36,8 @@ class LazyVolume:
         Slices that are stored, and so decoded, together.
     kept_bytes
         Memory that the volume takes for good once a part of it was read.
+    others
+        Further files that values come from, like the sources of a virtual data set.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class LazyVolume:
     in_order_only: bool = False
     chunk_depth: int = 1
     kept_bytes: int = 0
+    others: tuple[Path, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -51,10 +51,18 @@ def half_by_mode(values: Shaped[np.ndarray, "*lead z y x"]) -> Shaped[np.ndarray
     array([[1, 9],
            [3, 9]], dtype=uint8)
     """
-    ranked = np.sort(np.stack(_corners(values)), axis=0)
-    best: Shaped[np.ndarray, "*lead half_z half_y half_x"] = ranked[0].copy()
-    best_count = np.ones(ranked.shape[1:], np.uint8)
-    run = np.ones_like(best_count)
+    corners = _corners(values)
+    least: Shaped[np.ndarray, "*lead half_z half_y half_x"] = np.minimum.reduce(corners)
+    mixed = least != np.maximum.reduce(corners)  # few cells, but all the work
+    least[mixed] = _mode(np.stack([corner[mixed] for corner in corners]))
+    return least
+
+
+def _mode(values: Shaped[np.ndarray, "corner cell"]) -> Shaped[np.ndarray, " cell"]:
+    """Return the most frequent value along the first axis, the smallest of several."""
+    ranked = np.sort(values, axis=0)
+    best: Shaped[np.ndarray, " cell"] = ranked[0].copy()
+    best_count = run = np.ones(len(best), np.uint8)
     for before, here in itertools.pairwise(ranked):
         run = np.where(here == before, run + np.uint8(1), np.uint8(1))
         longer = run > best_count

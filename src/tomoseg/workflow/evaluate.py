@@ -87,7 +87,7 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
         console=console,
     )
     refuse_other_type(model.record, scan.volume)
-    held_out = _hold_out(scan, model, console)
+    held_out = held_out_of(scan, model, console)
     chosen = _choose(scan, held_out, settings, console)
     runner = make_runner(model)
     noise = _noise(settings, model, scan)
@@ -99,7 +99,8 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
     return Evaluation(model, settings.model.name, scan, runner, noise, results, scores, plain)
 
 
-def _hold_out(scan: Scan, model: Model, console: Console) -> HeldOut:
+def held_out_of(scan: Scan, model: Model, console: Console) -> HeldOut:
+    """Return which labelled slices of a scan the model has not seen, nor their neighbours."""
     from tomoseg.held_out import hold_out, numbers_to_hash
     from tomoseg.workflow.prepare import labelled_numbers
 

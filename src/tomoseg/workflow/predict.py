@@ -90,6 +90,7 @@ def refuse_other_type(record: ModelRecord, volume: Volume) -> None:
 def run(settings: PredictSettings, console: Console) -> None:
     """Segment and write; an output that was begun goes on where it was."""
     from tomoseg.model_file import load_model
+    from tomoseg.volume import PagedVolume
     from tomoseg.workflow.predict_begin import check_source, make_job, make_plan, open_store
     from tomoseg.workflow.predict_store import begun_plan, working_place
     from tomoseg.workflow.predict_targets import check_targets
@@ -102,6 +103,11 @@ def run(settings: PredictSettings, console: Console) -> None:
     source = open_source(settings.source, settings)
     refuse_other_type(model.record, source.volume)
     check_source(source, model, settings)
+    if settings.axes == "zyx" and isinstance(source.volume, PagedVolume):
+        console.say(
+            f"along y and x every slice of {settings.source} is opened again for each block; if that takes long, "
+            "tomoseg convert it to a .zarr first"
+        )
     try:
         plan = make_plan(settings, source, model, begun, console)
     except InputError:
@@ -222,6 +228,7 @@ def _finish(settings: PredictSettings, store: Store, source: Source, model: Mode
     tasks = store.plan.tasks("labels")
     totals = add_up([(task, store.read_record(task)) for task in tasks], depth=store.plan.box.shape[0],
                     classes=len(model.record.classes))  # fmt: skip
+    store.refuse_missing(tasks)
     names = source.volume.names[store.plan.box.z0 : store.plan.box.z1]
     summary = summarise(totals, model, names)
     if settings.out.suffix.lower() == ".zarr":

@@ -87,7 +87,7 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
     block, tile = choose_block(needs, memory=memory)
     plan = Plan(
         model=model.content,
-        source=source_state(source.path, how=settings),
+        source=source_state(source.path, how=settings, others=getattr(volume, "others", ())),
         shape=volume.shape,
         region=(box.z0, box.z1, box.y0, box.y1, box.x0, box.x1),
         mask=settings.mask,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -132,15 +133,15 @@ def refuse_other_plan(plan: Plan, begun: Plan, *, out: Path, asked_engine: str) 
         )
 
 
-def source_state(path: Path, *, how: Reading) -> str:
+def source_state(path: Path, *, how: Reading, others: Sequence[Path] = ()) -> str:
     """Return a hash that tells when a source, its mask, or the way it is read has changed.
 
     It is made from the names, sizes and times of change of the files that are read: a folder's pictures, all of a
-    Zarr store, or a file with what lies beside it under its name and says or holds the values.
+    Zarr store, or a file with what lies beside it under its name and says or holds the values, and `others`.
     """
     digest = hashlib.sha256(f"{how.opening}".encode())
     masks = [] if how.mask in (None, "auto") else [Path(how.mask)]
-    for given in (path, *masks):
+    for given in (path, *masks, *others):
         root, _ = split_inner(given)
         for file in _files(root):
             found = file.stat()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jaxtyping import Shaped, UInt16
 
 from tomoseg.errors import OutputError
 from tomoseg.volume import Region
-from tomoseg.volume.ome_zarr_writer import ImageSpec, create_image, write_shards, write_state
+from tomoseg.volume.ome_zarr_writer import ImageSpec, create_image, shard_files, write_shards, write_state
 from tomoseg.volume.state import NOTES, read_state
 from tomoseg.volume.writer import RECORD, remove, replace_folder, writing
 from tomoseg.whole_file import PARTIAL
@@ -108,14 +108,37 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
+    def refuse_missing(self, tasks: Iterable[Task]) -> None:
+        """Refuse to go on where a file of a task that is done has gone since: its voxels would read as 0.
+
+        Raises
+        ------
+        OutputError
+            If one has.
+        """
+        self._refuse_gone(self.path / name for task in tasks for name in self.read_record(task)["files"])
+
+    def _refuse_gone(self, files: Iterable[Path]) -> None:
+        for file in files:
+            if not file.is_file():
+                raise OutputError(f"{file}: has gone since it was written; the same command makes it again")
+
     def read_record(self, task: Task) -> dict[str, Any]:
         """Return the record of a task that is done."""
         found: dict[str, Any] = json.loads(self.record(task).read_text(encoding="utf-8"))
         return found
 
     def read_levels(self, which: Pass, region: Region) -> UInt16[np.ndarray, "class z y x"]:
-        """Return the probabilities along an axis, 0 to 65535."""
-        array = zarr.open_array(str(self.group(f"axis_{which}")), path="0", mode="r")
+        """Return the probabilities along an axis, 0 to 65535.
+
+        Raises
+        ------
+        OutputError
+            If a file of them has gone.
+        """
+        group = self.group(f"axis_{which}")
+        self._refuse_gone(shard_files(group, region))
+        array = zarr.open_array(str(group), path="0", mode="r")
         return np.asarray(array[(slice(None), *region.slices)])
 
     def complete(self, record: Mapping[str, Any]) -> None:
