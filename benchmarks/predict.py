@@ -14,21 +14,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 
-from tomoseg.engine import TorchEngine
+from tomoseg.engine import EngineChoice, TorchEngine
 from tomoseg.engine.choose import candidates, choose_engine, make_engine
 from tomoseg.model_file import Model, load_model
-from tomoseg.predict import Runner, choose_tile
 from tomoseg.unet import UNet, UNetConfig
 from tomoseg.volume import SliceWriter
+from tomoseg.workflow.predict_plan import Lanes
 
 TILE = 512
 RUNS = 5
+CALLS = 3
 END_TO_END = (500, 501, 501)
 LARGE = (1024, 1024, 1024)
 MONAI_WINDOWS = (128, 256, 512)
@@ -64,6 +66,18 @@ def seconds(run: Callable[[], object], runs: int = RUNS) -> float:
     return float(np.median(times))
 
 
+def seconds_a_call(model: Model, choice: EngineChoice, stack: np.ndarray) -> float:
+    """Return the median time of an engine's call when it is called as the verb does: in all lanes at a time."""
+    lanes = Lanes.of(THREADS)
+    torch.set_num_threads(lanes.threads)
+    engine = make_engine(model, choice, threads=lanes.threads, at_a_time=lanes.computing)
+    calls = CALLS * lanes.computing
+    with ThreadPoolExecutor(lanes.computing) as pool:
+        took = seconds(lambda: list(pool.map(engine.run, [stack] * calls)))
+    torch.set_num_threads(THREADS)
+    return took / calls
+
+
 def product_gflops(dtype: torch.dtype) -> float:
     """Return the rate of matrix products of 2048 x 2048 in GFLOP/s."""
     a, b = (torch.randn(2048, 2048).to(dtype) for _ in range(2))
@@ -90,8 +104,7 @@ def engines(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
             if found.precision != "int8":
                 continue
             choice = found
-        engine = make_engine(model, choice, threads=THREADS)
-        rows.append(row(str(choice), seconds(lambda engine=engine: engine.run(stack)), reference))
+        rows.append(row(str(choice), seconds_a_call(model, choice, stack), reference))
     wide = UNet(UNetConfig(classes=config.classes, widths=(16, 32, 64), bottleneck=128)).eval()
     exact, single = TorchEngine(wide), stack[:1]
     rate = flops(wide.config, edge) / seconds(lambda: exact.run(single)) / 1e9
@@ -124,10 +137,9 @@ def monai(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
     """Time a slice with the best engine, and with MONAI's sliding window and the same network in float32."""
     config, script = model.record.network, Path(__file__).parent / "peers/monai_window.py"
     _, height, width = END_TO_END
-    engine = make_engine(model, choose_engine(model, asked="auto", threads=THREADS, say=print), threads=THREADS)
-    runner = Runner(engine, config, model.record.window, choose_tile(config))
-    grey = np.random.default_rng(0).integers(0, 65_535, (config.channels, height, width)).astype(np.uint16)
-    ours = seconds(lambda: runner.segment(list(grey)))
+    choice = choose_engine(model, asked="auto", threads=THREADS, say=print)
+    edges = [-(-size // config.grid) * config.grid + 2 * config.halo for size in (height, width)]
+    ours = seconds_a_call(model, choice, np.random.default_rng(0).random((config.channels, *edges), np.float32))
     network = given.out / "network.pt"
     torch.jit.save(torch.jit.trace(model.network().eval(), torch.zeros(1, config.channels, 256, 256)), network)
     rows = []
@@ -150,8 +162,7 @@ def end(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
     edge = -(-END_TO_END[1] // config.grid) * config.grid + 2 * config.halo
     stack = np.random.default_rng(0).random((config.channels, edge, edge), np.float32)
     choice = choose_engine(model, asked=given.engine, threads=THREADS, say=print)
-    engine = make_engine(model, choice, threads=THREADS)
-    bare = seconds(lambda: engine.run(stack)) * END_TO_END[0]
+    bare = seconds_a_call(model, choice, stack) * END_TO_END[0]
     voxels = float(np.prod(END_TO_END))
     return [
         {

@@ -411,7 +411,7 @@ def test_a_promise_of_memory_that_cant_be_kept_is_not_given(
 
 def test_less_memory_means_smaller_blocks_and_tiles_never_more_than_promised() -> None:
     needs = Needs(shape=(1000, 4000, 4000), itemsize=2, network=UNetConfig(classes=3, context=2), outputs=5, axes="z",
-                  bytes_per_pixel=384, process=400_000_000)  # fmt: skip
+                  bytes_per_pixel=384, threads=1, process=400_000_000)  # fmt: skip
     edges = []
     for memory in (470_000_000, 550_000_000, 800_000_000, 1_200_000_000, 4_000_000_000):
         block, tile = choose_block(needs, memory=memory)
@@ -419,6 +419,8 @@ def test_less_memory_means_smaller_blocks_and_tiles_never_more_than_promised() -
         edges.append(tile)
     assert edges == sorted(edges)
     assert edges[0] < 256 < edges[-1]
+    two = needs.model_copy(update={"threads": 2})
+    assert two.of(block, tile) > needs.of(block, tile) + (tile + 112) ** 2 * 384
 
 
 @contextmanager

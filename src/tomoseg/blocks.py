@@ -7,14 +7,12 @@ surroundings (context slices and halo), so that cutting a volume into other bloc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8, UInt16
 
-from tomoseg.engine import Probabilities, Stack
+from tomoseg.engine import Stack
 from tomoseg.labels import UNLABELLED
 from tomoseg.noise_level import estimate_noise_std
 from tomoseg.predict import Runner
@@ -107,8 +105,6 @@ def run_slab(runner: Runner, slab: Slab, take: Take) -> Iterator[int]:
     """Run the network on a block; yield how many slices are done, or their worth in tiles.
 
     Tile by tile, and in each slice by slice, so that a slice is prepared once and not again as its neighbours' context.
-    While the network runs, another thread takes what it gave last and prepares what comes next: the network alone
-    would leave a core idle in between.
 
     Parameters
     ----------
@@ -123,30 +119,18 @@ def run_slab(runner: Runner, slab: Slab, take: Take) -> Iterator[int]:
     box = (slice(region.y0, region.y1), slice(region.x0, region.x1))
     parts = runner.tiles(slab.shape, box)
 
-    def keep(place: tuple[Tile, int], given: Probabilities) -> None:
-        part, z = place
-        core, found = runner.placed(part, given, box=box)
+    for done, (part, z, stack) in enumerate(_stacks(runner, slab, parts), start=1):
+        core, found = runner.placed(part, runner.engine.run(stack), box=box)
         rows, columns = (
             slice(place.start - start, place.stop - start)
             for place, start in zip(core, (region.y0, region.x0), strict=True)
         )
         take(z - region.z0, (rows, columns), found)
-
-    stacks = _stacks(runner, slab, parts)
-    with ThreadPoolExecutor(1) as beside:
-        coming, kept = beside.submit(next, stacks, None), beside.submit(lambda: None)
-        for done in range(1, len(parts) * region.shape[0] + 1):
-            place, stack = cast(tuple[tuple[Tile, int], Stack], coming.result())
-            coming = beside.submit(next, stacks, None)
-            given = runner.engine.run(stack)
-            kept.result()
-            kept = beside.submit(keep, place, given)
-            if done % len(parts) == 0:
-                yield done // len(parts)
-        kept.result()
+        if done % len(parts) == 0:
+            yield done // len(parts)
 
 
-def _stacks(runner: Runner, slab: Slab, parts: Sequence[Tile]) -> Iterator[tuple[tuple[Tile, int], Stack]]:
+def _stacks(runner: Runner, slab: Slab, parts: Sequence[Tile]) -> Iterator[tuple[Tile, int, Stack]]:
     """Yield each tile of each slice with the network's input; each plane is prepared once."""
     origin = (slab.start[1], slab.start[2])
     for part in parts:
@@ -157,7 +141,7 @@ def _stacks(runner: Runner, slab: Slab, parts: Sequence[Tile]) -> Iterator[tuple
                 i: planes[i] if i in planes else runner.plane(slab.slice(i), part, shape=slab.shape, origin=origin)
                 for i in seen
             }
-            yield (part, z), np.stack([planes[i] for i in seen])
+            yield part, z, np.stack([planes[i] for i in seen])
 
 
 class Levels16:

@@ -17,7 +17,7 @@ Precision = Literal["f32", "bf16", "int8"]
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs a network on one stack."""
+    """Runs a network on one stack; several threads may do so at a time."""
 
     def run(self, stack: Stack) -> Probabilities:
         """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""

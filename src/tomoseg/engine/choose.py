@@ -40,7 +40,7 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
         installed, that the processor can do, and that passes its check. Else the engine of that name, in its
         quickest precision of which the same holds, but for torch, which is f32.
     threads
-        Processor threads of a task.
+        Processor threads of the process.
     cache
         Where int8 networks are kept; the user's cache folder without it.
     say
@@ -175,8 +175,21 @@ def make_trials(model: Model) -> list[Trial]:
     return found
 
 
-def make_engine(model: Model, choice: EngineChoice, *, threads: int, cache: Path | None = None) -> Engine:
+def make_engine(
+    model: Model, choice: EngineChoice, *, threads: int, at_a_time: int = 1, cache: Path | None = None
+) -> Engine:
     """Return exactly the engine that was chosen.
+
+    Parameters
+    ----------
+    model, choice
+        What it runs, and how.
+    threads
+        Processor threads of a call; torch takes its own setting.
+    at_a_time
+        Calls that will run at a time.
+    cache
+        Where int8 networks are kept; the user's cache folder without it.
 
     Raises
     ------
@@ -190,10 +203,10 @@ def make_engine(model: Model, choice: EngineChoice, *, threads: int, cache: Path
         from tomoseg.engine.onnx_engine import OnnxEngine
 
         return OnnxEngine(model.network(), threads=threads)
-    return _make_openvino(model, choice, threads=threads, cache=cache or cache_folder())
+    return _make_openvino(model, choice, threads=threads, at_a_time=at_a_time, cache=cache or cache_folder())
 
 
-def _make_openvino(model: Model, choice: EngineChoice, *, threads: int, cache: Path) -> Engine:
+def _make_openvino(model: Model, choice: EngineChoice, *, threads: int, at_a_time: int, cache: Path) -> Engine:
     from tomoseg.engine import openvino_engine
 
     if choice.precision != "int8":
@@ -203,7 +216,7 @@ def _make_openvino(model: Model, choice: EngineChoice, *, threads: int, cache: P
         if openvino_engine.digest(path) != choice.network:
             raise SettingError(f"this run was begun with an int8 network that is not in {cache}; copy it there")
         built = openvino_engine.read(path)
-    return openvino_engine.OpenVinoEngine(built, precision=choice.precision, threads=threads)
+    return openvino_engine.OpenVinoEngine(built, precision=choice.precision, threads=threads, at_a_time=at_a_time)
 
 
 def refuse_other_engine(choice: EngineChoice) -> None:

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -37,24 +38,32 @@ class OpenVinoEngine:
     precision
         Of the arithmetic; an int8 model is run with float32 between its quantised layers.
     threads
-        Processor threads.
+        Processor threads of a call.
+    at_a_time
+        Calls that run at a time; further ones wait.
     """
 
-    def __init__(self, model: Any, *, precision: Precision, threads: int) -> None:
+    def __init__(self, model: Any, *, precision: Precision, threads: int, at_a_time: int = 1) -> None:
         openvino = _load("openvino")
         hint = "bf16" if precision == "bf16" else "f32"
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": threads * at_a_time,
+            "NUM_STREAMS": at_a_time,
         }
-        self._request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(at_a_time):
+            self._free.put(compiled.create_infer_request())
 
     def run(self, stack: Stack) -> Probabilities:
         """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
-        self._request.infer([np.ascontiguousarray(stack)[None]])
-        found: Probabilities = np.array(self._request.get_output_tensor(0).data[0], np.float32)
+        request = self._free.get()
+        try:
+            request.infer([np.ascontiguousarray(stack)[None]])
+            found: Probabilities = np.array(request.get_output_tensor(0).data[0], np.float32)
+        finally:
+            self._free.put(request)
         return found
 
 

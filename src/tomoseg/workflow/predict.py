@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tomoseg.model_file import Model, ModelRecord
     from tomoseg.predict import Runner
     from tomoseg.volume import Volume
-    from tomoseg.workflow.predict_plan import Plan, Task
+    from tomoseg.workflow.predict_plan import Lanes, Plan, Task
     from tomoseg.workflow.predict_store import Store
     from tomoseg.workflow.predict_task import Job
 
@@ -168,7 +168,8 @@ def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Conso
     _announce(settings, store, todo, job, console)
     for which, tasks in todo.items():
         if tasks:
-            _run_pass(settings, job, tasks, "segmenting" if which == "labels" else f"along {which}", console)
+            title = "segmenting" if which == "labels" else f"along {which}"
+            _run_pass(settings, job, tasks, store.plan.lanes, title, console)
     return sum(int(np.prod(task.region.shape, dtype=np.int64)) for task in labels)
 
 
@@ -179,7 +180,9 @@ def _missing(store: Store, which: Any, console: Console) -> list[Task]:
     return [task for task in console.track(tasks, "checking what is done", len(tasks)) if not store.is_done(task)]
 
 
-def _run_pass(settings: PredictSettings, job: Job, tasks: list[Task], title: str, console: Console) -> None:
+def _run_pass(
+    settings: PredictSettings, job: Job, tasks: list[Task], lanes: Lanes, title: str, console: Console
+) -> None:
     from tomoseg.workflow.predict_run import run_here, run_on_cluster
 
     try:
@@ -187,7 +190,13 @@ def _run_pass(settings: PredictSettings, job: Job, tasks: list[Task], title: str
             run_here(job, tasks, title=title, console=console)
         else:
             run_on_cluster(
-                job, tasks, workers=settings.workers, scheduler=settings.scheduler, title=title, console=console
+                job,
+                tasks,
+                lanes=lanes,
+                workers=settings.workers,
+                scheduler=settings.scheduler,
+                title=title,
+                console=console,
             )
     except InputError as error:
         raise type(error)(f"{error}. What is done is kept in {job.place}: the same command goes on with it") from error

@@ -83,7 +83,8 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
     else:
         engine = begun.engine
         refuse_other_engine(engine)
-    needs, memory = _needs(settings, source, model), _memory_each(settings)
+    threads = threads if begun is None else begun.threads
+    needs, memory = _needs(settings, source, model, threads), _memory_each(settings)
     block, tile = choose_block(needs, memory=memory)
     plan = Plan(
         model=model.content,
@@ -127,7 +128,7 @@ def _values(settings: PredictSettings, model: Model) -> tuple[tuple[int, ...], i
     return tuple(int(item.value) for item in record.classes), outside_value(record.classes, record.unlabelled)
 
 
-def _needs(settings: PredictSettings, source: Source, model: Model) -> Needs:
+def _needs(settings: PredictSettings, source: Source, model: Model, threads: int) -> Needs:
     network = model.record.network
     outputs = 1 + settings.probabilities * network.classes + settings.uncertainty
     return Needs(
@@ -137,6 +138,7 @@ def _needs(settings: PredictSettings, source: Source, model: Model) -> Needs:
         outputs=outputs,
         axes=settings.axes,
         bytes_per_pixel=bytes_per_pixel(network),
+        threads=threads,
         process=psutil.Process().memory_info().rss + getattr(source.volume, "kept_bytes", 0),
     )
 

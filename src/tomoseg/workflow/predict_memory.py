@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tomoseg.errors import SettingError
 from tomoseg.unet import UNetConfig
-from tomoseg.workflow.predict_plan import IN_FLIGHT, THICKNESS, Shape
+from tomoseg.workflow.predict_plan import THICKNESS, Lanes, Shape
 
 EDGES = (1024, 768, 512, 384, 256, 128)
 """Edges of a block in pixels, of which the largest is taken that the memory allows."""
@@ -48,6 +48,7 @@ class Needs(BaseModel):
     outputs: int
     axes: Literal["z", "zyx"]
     bytes_per_pixel: int
+    threads: int
     process: int
 
     def of(self, block: Shape, tile: int) -> int:
@@ -57,7 +58,9 @@ class Needs(BaseModel):
         slab = (depth + context) * (height + halo) * (width + halo) * self.itemsize
         kept = depth * height * width * self._kept_bytes
         fed = (min(tile, height) + halo) * (min(tile, width) + halo)
-        return self.process + _CODEC_BYTES + IN_FLIGHT * slab + IN_FLIGHT * kept + fed * self.bytes_per_pixel
+        lanes = Lanes.of(self.threads)
+        running = lanes.computing * fed * self.bytes_per_pixel
+        return self.process + _CODEC_BYTES + lanes.in_flight * (slab + kept) + running
 
     @property
     def _kept_bytes(self) -> int:

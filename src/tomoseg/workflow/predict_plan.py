@@ -27,8 +27,41 @@ Pass = Literal["labels", "z", "y", "x"]
 THICKNESS = 16
 """Slices of a block."""
 
-IN_FLIGHT = 2
-"""Tasks at a time in a process: while one computes, the other reads or writes."""
+_LANES = 2
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """How the tasks of a process share it.
+
+    Attributes
+    ----------
+    computing
+        Tasks that run the network at a time: while one of two prepares a tile or keeps what it gave, the other has the
+        processor. More would take more memory.
+    threads
+        Threads that each of them has.
+    """
+
+    computing: int
+    threads: int
+
+    @classmethod
+    def of(cls, threads: int) -> Lanes:
+        """Return the lanes of a process with `threads` threads.
+
+        Examples
+        --------
+        >>> Lanes.of(1), Lanes.of(9)
+        (Lanes(computing=1, threads=1), Lanes(computing=2, threads=4))
+        """
+        computing = min(_LANES, threads)
+        return cls(computing, threads // computing)
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks at a time: one more, that reads or writes."""
+        return self.computing + 1
 
 
 @dataclass(frozen=True)
@@ -71,6 +104,11 @@ class Plan(BaseModel):
     tile: int
     threads: int
     block: Shape
+
+    @property
+    def lanes(self) -> Lanes:
+        """How a process runs its tasks."""
+        return Lanes.of(self.threads)
 
     @property
     def box(self) -> Region:
@@ -160,7 +198,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def parse_threads(threads: int | None, *, workers: int, scheduler: str | None) -> int:
-    """Return the processor threads of a task: as asked, else a worker's share of the cores; one on a cluster."""
+    """Return the processor threads of a process: as asked, else its share of the cores; one for a cluster's worker."""
     if threads is not None:
         return threads
     if scheduler is not None:

@@ -1,4 +1,4 @@
-"""Run the tasks of a prediction: here, two at a time so that disk and processor overlap, or on a cluster."""
+"""Run the tasks of a prediction: here, a few at a time so that disk and processor overlap, or on a cluster."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from uuid import uuid4
 from tomoseg.errors import OutputError, SettingError
 from tomoseg.workflow.cluster import completions, count_workers, dask_client
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.predict_plan import IN_FLIGHT, Task
+from tomoseg.workflow.predict_plan import Lanes, Task
 from tomoseg.workflow.predict_task import Job, open_work, run_task
 
 _LOOK_SECONDS = 0.5
 
 
 def run_here(job: Job, tasks: Sequence[Task], *, title: str, console: Console) -> None:
-    """Run tasks in this process, `IN_FLIGHT` at a time.
+    """Run tasks in this process.
 
     Raises
     ------
@@ -35,9 +35,9 @@ def run_here(job: Job, tasks: Sequence[Task], *, title: str, console: Console) -
 
     work.progress = count
     work.stopped.clear()
-    waiting = iter(tasks)
-    with console.progress(title, _slices(tasks)) as bar, ThreadPoolExecutor(IN_FLIGHT) as pool:
-        running = {pool.submit(run_task, job, task) for task in itertools.islice(waiting, IN_FLIGHT)}
+    waiting, at_a_time = iter(tasks), work.plan.lanes.in_flight
+    with console.progress(title, _slices(tasks)) as bar, ThreadPoolExecutor(at_a_time) as pool:
+        running = {pool.submit(run_task, job, task) for task in itertools.islice(waiting, at_a_time)}
         try:
             while running:
                 ended, running = wait(running, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
@@ -56,7 +56,14 @@ def _next(pool: ThreadPoolExecutor, job: Job, waiting: Iterator[Task], ended: se
 
 
 def run_on_cluster(
-    job: Job, tasks: Sequence[Task], *, workers: int, scheduler: str | None, title: str, console: Console
+    job: Job,
+    tasks: Sequence[Task],
+    *,
+    lanes: Lanes,
+    workers: int,
+    scheduler: str | None,
+    title: str,
+    console: Console,
 ) -> None:
     """Run tasks on worker processes, a few in flight each; those of a lost worker are done again by another.
 
@@ -66,7 +73,9 @@ def run_on_cluster(
         If the source can't be read by a worker, or the disk is full.
     """
     with (
-        dask_client(workers=workers, scheduler=scheduler, threads=IN_FLIGHT, purpose="prediction on workers") as client,
+        dask_client(
+            workers=workers, scheduler=scheduler, threads=lanes.in_flight, purpose="prediction on workers"
+        ) as client,
         console.progress(title, _slices(tasks)) as bar,
     ):
         waiting, run = iter(tasks), uuid4().hex
@@ -75,7 +84,7 @@ def run_on_cluster(
         in_flight = done = 0
         while done < sum(sizes.values()):
             # workers come and go
-            room = IN_FLIGHT * max(1, count_workers(client)) - in_flight
+            room = lanes.in_flight * max(1, count_workers(client)) - in_flight
             for task in itertools.islice(waiting, max(0, room)):
                 running.add(client.submit(run_task, job, task, key=f"{task.name}-{run}"))
                 in_flight += 1

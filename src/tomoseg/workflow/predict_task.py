@@ -68,7 +68,7 @@ class Work:
     Attributes
     ----------
     computing
-        Held while the network runs: the other tasks of this process read or write meanwhile.
+        Held while the network runs: so many tasks of this process as it lets through compute, another reads or writes.
     stopped
         Whether the tasks are to end without a result.
     progress
@@ -79,7 +79,7 @@ class Work:
     source: Source
     store: Store
     classes: int
-    computing: threading.Lock = field(default_factory=threading.Lock)
+    computing: threading.Semaphore
     stopped: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[], None] = lambda: None
 
@@ -114,14 +114,16 @@ def _open_work(job: Job) -> Work:
     from tomoseg.model_file import load_model
 
     plan = Plan.model_validate_json(job.plan)
-    limit_threads(plan.threads)
+    lanes = plan.lanes
+    limit_threads(lanes.threads)
     model = load_model(job.model)
     if model.content != plan.model:
         raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")
     source = open_source(job.source, job.how)
-    engine = make_engine(model, plan.engine, threads=plan.threads)
+    engine = make_engine(model, plan.engine, threads=lanes.threads, at_a_time=lanes.computing)
     runner = Runner(engine, model.record.network, model.record.window, plan.tile)
-    return Work(runner, source, Store(job.place, plan, job.run), len(model.record.classes))
+    store, computing = Store(job.place, plan, job.run), threading.Semaphore(lanes.computing)
+    return Work(runner, source, store, len(model.record.classes), computing)
 
 
 def run_task(job: Job, task: Task) -> str:

@@ -88,7 +88,7 @@ class StudySettings(Reading):
         tuple[str, ...],
         Field(description="large cells also trained until validation stops improving, like baseline 0.5"),
     ] = ()
-    patience: Annotated[int, Field(ge=1, description="validations without gain before such a cell ends")] = 8
+    patience: Annotated[int, Field(ge=1, description="passes over the crops without gain before such a cell ends")] = 8
     most_minutes: Annotated[float, Field(gt=0, description="longest time for such a cell")] = 60.0
     forest: Annotated[bool, Field(description="a random forest trained at each level of the curve")] = True
     per_level: Annotated[bool, Field(description="train a model for each level of the curve, too")] = False

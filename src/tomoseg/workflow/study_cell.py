@@ -47,8 +47,7 @@ _WHITE = 0.05
 _MOST_FOREST_CROPS = 64
 _MEASURED_SLICES = 8
 _TEST_SHARE = 0.15
-_END_VALIDATION_SECONDS = 30.0
-_SETTLED = 0.8  # share of the steps by which the best validation must have come
+_MOST_PASSES = 1000  # of a cell that is trained until validation stops improving
 
 
 @dataclass(frozen=True)
@@ -323,7 +322,8 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
         seed=cell.seed,
     )
     for step in steps:
-        if cell.to_the_end and step.validation and stopped_improving(training, settings.patience):
+        ended = step.validation and stopped_improving(training, settings.patience)
+        if cell.to_the_end and (ended or step.seconds >= 60 * settings.most_minutes):
             break
     timing = {"seconds": round(time.monotonic() - began, 2), "matrix_product_gflops": round(rate, 1)}
     words = {"cell": cell.key, "noise_std": settings.noise_std, "width": settings.width}
@@ -354,13 +354,15 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
 
 
 def budget_of(cell: Cell, prepared: work.Prepared, recipe: Recipe, settings: StudySettings) -> Budget:
-    """Return when a cell's training ends; with steps or epochs all methods see the same number of patches."""
+    """Return when a cell's training ends; with steps or epochs all methods see the same number of patches.
+
+    A cell that is trained until validation stops improving is validated after each pass over its crops.
+    """
     from tomoseg.train import Budget
 
-    if cell.to_the_end:
-        seconds = 60 * settings.most_minutes
-        return Budget(seconds=seconds, validations=max(8, round(seconds / _END_VALIDATION_SECONDS)))
     crops = prepared.source.crops
+    if cell.to_the_end and crops is not None:
+        return Budget(steps=_MOST_PASSES * math.ceil(len(crops) / recipe.patches.batch), validations=_MOST_PASSES)
     if settings.epochs is not None and crops is not None:
         return Budget(steps=math.ceil(settings.epochs * len(crops) / recipe.patches.batch))
     if settings.steps is not None:
@@ -369,13 +371,9 @@ def budget_of(cell: Cell, prepared: work.Prepared, recipe: Recipe, settings: Stu
 
 
 def stopped_improving(training: Training, patience: int) -> bool:
-    """Tell whether the last `patience` validations, a fifth of all steps at least, brought no better mean IoU.
-
-    The second condition holds where another program takes the processor: then few steps lie between validations.
-    """
+    """Tell whether the last `patience` validations brought no better mean IoU."""
     scores = [check["mean_iou"] for check in training.validations]
-    best = int(np.argmax(scores)) if scores else 0
-    return len(scores) - best > patience and training.validations[best]["step"] <= _SETTLED * training.step
+    return bool(scores) and len(scores) - int(np.argmax(scores)) > patience
 
 
 def _forest(
