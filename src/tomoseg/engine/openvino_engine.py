@@ -50,6 +50,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": threads * at_a_time,
             "NUM_STREAMS": at_a_time,
+            "ENABLE_CPU_PINNING": False,  # else the processes of a machine are pinned to the same first cores
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         self._free: SimpleQueue[Any] = SimpleQueue()
