@@ -60,6 +60,7 @@ def fit(images: Path, labels: Path, model: Path, **settings: Any) -> dict[str, A
     timing = made.provenance.timing
     return {
         "steps": timing["steps"],
+        "seconds": timing["seconds"],
         "megapixels_seen": timing["megapixels_seen"],
         "passes": timing["passes"],
         "matrix_gflop_per_second": timing["matrix_product_gflops"],

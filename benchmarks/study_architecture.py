@@ -1,16 +1,19 @@
-"""Architecture: accuracy in the same minutes against voxels a second, for networks of other widths, depths and blocks.
+"""Architecture: accuracy after the same steps against voxels a second, for networks of other widths, depths and blocks.
 
-Each candidate is trained on five slices of a phantom and on five of the sandstone, for the same time, and timed on one
-tile by the engines that there are. `--only NAME` runs one; without it all run, each in a process of its own.
+Each candidate is trained on five slices of a phantom and on five of the sandstone, for the same number of steps on one
+thread, two candidates at a time; afterwards all are timed on one tile by the engines that there are, one by one.
+`--only NAME` trains one of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,20 @@ from common import DATA, PHANTOM_CLASSES, copied, fit, make_phantom, record
 from tomoseg import unet
 from tomoseg.engine import TorchEngine, openvino_engine
 from tomoseg.model_file import Model, load_model
-from tomoseg.unet import UNetConfig, parameters
+from tomoseg.unet import parameters
+from tomoseg.workflow.common import limit_threads
 from tomoseg.workflow.predict import make_runner
 
-MINUTES = 3.0
+STEPS = 1200
+AT_A_TIME = 2
 FIVE = (8, 32, 56, 80, 99)
 TEST = (138, 148, 157)
 SANDSTONE_CLASSES = ("background=#0000ff", "quartz=#ff0000", "clay=#00ff00", "pyrite=#ffff00")
 TESTED = "Sandstone_Versa0150.tif"
 TILE = 512
+
+
+PLAIN = unet.DoubleConvolution
 
 
 class Depthwise(unet.DoubleConvolution):
@@ -54,80 +62,83 @@ def use_depthwise() -> None:
     unet.DoubleConvolution = Depthwise  # type: ignore[misc]
 
 
-def use_stem() -> None:
-    """Build every network at half the resolution: 2 x 2 pixels become channels at the start, and pixels at the end."""
-    build, edge, seen = unet.UNet.__init__, UNetConfig.grid.fget, UNetConfig.reach.fget  # type: ignore[attr-defined]
-
-    def init(self: unet.UNet, config: UNetConfig) -> None:
-        build(self, config)
-        first = config.widths[0]
-        self.first = nn.Sequential(nn.PixelUnshuffle(2), unet.DoubleConvolution(4 * config.channels, first))
-        self.classify = nn.Sequential(nn.Conv2d(first, 4 * config.classes, 1), nn.PixelShuffle(2))
-
-    unet.UNet.__init__ = init  # type: ignore[method-assign]
-    UNetConfig.grid = property(lambda self: 2 * edge(self))  # type: ignore[assignment]
-    UNetConfig.reach = property(lambda self: 2 * seen(self) + 1)  # type: ignore[assignment]
-
-
 def as_it_is() -> None:
-    """Change nothing."""
+    """Build networks of the blocks that tomoseg has."""
+    unet.DoubleConvolution = PLAIN  # type: ignore[misc]
 
 
 CANDIDATES: dict[str, tuple[str, Callable[[], None]]] = {
     "16-32-64, 128": ("widths = [16, 32, 64]\nbottleneck = 128", as_it_is),
-    "8-16-32, 64": ("widths = [8, 16, 32]\nbottleneck = 64", as_it_is),
+    "32-64, 128, stem 2": ("widths = [32, 64]\nbottleneck = 128\nstem = 2", as_it_is),
+    "48-96, 192, stem 2": ("widths = [48, 96]\nbottleneck = 192\nstem = 2", as_it_is),
+    "8-32-64, 128": ("widths = [8, 32, 64]\nbottleneck = 128", as_it_is),
     "16-32, 64": ("widths = [16, 32]\nbottleneck = 64", as_it_is),
-    "16-32-64-128, 256": ("widths = [16, 32, 64, 128]\nbottleneck = 256", as_it_is),
-    "24-48-96, 192": ("widths = [24, 48, 96]\nbottleneck = 192", as_it_is),
+    "24-48, 96, stem 2": ("widths = [24, 48]\nbottleneck = 96\nstem = 2", as_it_is),
     "16-32-64, 128, depthwise": ("widths = [16, 32, 64]\nbottleneck = 128", use_depthwise),
-    "32-64, 128, stem": ("widths = [32, 64]\nbottleneck = 128", use_stem),
-    "32-64-128, 256, stem": ("widths = [32, 64, 128]\nbottleneck = 256", use_stem),
+    "24-48-96, 192": ("widths = [24, 48, 96]\nbottleneck = 192", as_it_is),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results"))
-    parser.add_argument("--minutes", type=float, default=MINUTES)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--only", choices=list(CANDIDATES))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     if given.only is None:
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            commands = [[sys.executable, *sys.argv, "--only", name] for name in CANDIDATES]
+            for done in pool.map(subprocess.run, commands):
+                done.check_returncode()
         for name in CANDIDATES:
-            subprocess.run([sys.executable, *sys.argv, "--only", name], check=True)
+            CANDIDATES[name][1]()
+            record(given.out, "architecture_speed", candidate=name, **speeds(load_model(model_of(given.out, name))))
         return
+    limit_threads(1)
     recipe, change = CANDIDATES[given.only]
     change()
-    file = given.out / "architecture.toml"
+    place = given.out / "architecture" / slug(given.only)
+    place.mkdir(parents=True, exist_ok=True)
+    file = place / "recipe.toml"
     file.write_text(recipe + "\n", encoding="utf-8")
-    phantom, sandstone = train_both(given.out, str(file), given.minutes)
+    phantom, sandstone = train_both(given.out, place, str(file), given.steps)
     row = {**phantom, **{f"sandstone {name}": value for name, value in sandstone.items()}}
-    model = load_model(given.out / "architecture_phantom.tomoseg")
-    record(given.out, "architecture", candidate=given.only, minutes=given.minutes, **row, **speeds(model))
+    record(given.out, "architecture", candidate=given.only, steps=given.steps, **row)
 
 
-def train_both(out: Path, recipe: str, minutes: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Train on the phantom and on the sandstone; return steps, and accuracies and mean IoUs, clean and at 5000."""
+def slug(name: str) -> str:
+    """Return a candidate's folder."""
+    return re.sub(r"\W+", "_", name)
+
+
+def model_of(out: Path, name: str) -> Path:
+    """Return where a candidate's model of the phantom is."""
+    return out / "architecture" / slug(name) / "phantom.tomoseg"
+
+
+def train_both(out: Path, place: Path, recipe: str, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train on the phantom and on the sandstone; return seconds, accuracies and mean IoUs, clean and at 5000."""
     folder = make_phantom(out, (160, 501, 501))
-    five = copied(folder / "labels", [f"slice_{z:04d}.tif" for z in FIVE], out / "five_labels")
-    model = out / "architecture_phantom.tomoseg"
-    run = fit(folder / "images", five, model, minutes=minutes, recipe=recipe, context=2, classes=PHANTOM_CLASSES)
+    five = copied(folder / "labels", [f"slice_{z:04d}.tif" for z in FIVE], place / "five_labels")
+    model = place / "phantom.tomoseg"
+    run = fit(folder / "images", five, model, steps=steps, threads=1, recipe=recipe, context=2, classes=PHANTOM_CLASSES)
     pages = {z: tifffile.imread(folder / f"images/slice_{z:04d}.tif") for t in TEST for z in range(t - 2, t + 3)}
     truth = {t: tifffile.imread(folder / f"labels/slice_{t:04d}.tif") for t in TEST}
     stacks = [([pages[min(z, 159)] for z in range(t - 2, t + 3)], truth[t]) for t in TEST]
-    phantom = {"steps": run["steps"], **scores(load_model(model), stacks)}
+    phantom = {"seconds": run["seconds"], **scores(load_model(model), stacks)}
 
     images, labels = DATA / "sandstone/images", DATA / "sandstone/labels"
     names = sorted(path.name for path in labels.iterdir() if path.name != TESTED)
-    kept, model = copied(labels, names, out / "sandstone_labels"), out / "architecture_sandstone.tomoseg"
-    run = fit(images, kept, model, minutes=minutes, recipe=recipe, classes=SANDSTONE_CLASSES)
+    kept, model = copied(labels, names, place / "sandstone_labels"), place / "sandstone.tomoseg"
+    run = fit(images, kept, model, steps=steps, threads=1, recipe=recipe, classes=SANDSTONE_CLASSES)
     loaded = load_model(model)
     colours = [tuple(int(str(item.value)[i : i + 2], 16) for i in (1, 3, 5)) for item in loaded.record.classes]
     picture = tifffile.imread(labels / TESTED)[..., :3]
     index = np.full(picture.shape[:2], 255, np.uint8)
     for order, colour in enumerate(colours):
         index[(picture == colour).all(axis=-1)] = order
-    return phantom, {"steps": run["steps"], **scores(loaded, [([tifffile.imread(images / TESTED)], index)])}
+    return phantom, {"seconds": run["seconds"], **scores(loaded, [([tifffile.imread(images / TESTED)], index)])}
 
 
 def scores(model: Model, stacks: list[tuple[list[np.ndarray], np.ndarray]]) -> dict[str, float]:

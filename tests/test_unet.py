@@ -57,9 +57,11 @@ def test_a_box_equals_that_part_of_the_whole_slice():
     assert not found[:, :7].any()
 
 
-@pytest.mark.parametrize("widths", [(2,), (2, 2), (2, 2, 2)])
-def test_no_pixel_sees_further_than_the_reach_and_one_sees_as_far(widths):
-    config = UNetConfig(classes=2, widths=widths, bottleneck=2)
+@pytest.mark.parametrize(
+    ("widths", "stem"), [((2,), 1), ((2, 2), 1), ((2, 2, 2), 1), ((2,), 2), ((2, 2), 2), ((2,), 3)]
+)
+def test_no_pixel_sees_further_than_the_reach_and_one_sees_as_far(widths, stem):
+    config = UNetConfig(classes=2, widths=widths, bottleneck=2, stem=stem)
     made = UNet(config).double().eval()
     for name, weight in made.named_parameters():
         torch.nn.init.uniform_(weight, 0.5, 1.0) if "bias" not in name else torch.nn.init.ones_(weight)

@@ -126,7 +126,7 @@ def bytes_per_pixel(network: UNetConfig) -> int:
     """
     # each step has a quarter of the pixels of the one above it
     channels = max(-(-width // (1 << 2 * step)) for step, width in enumerate(network.widths))
-    return _BYTES_PER_PIXEL_AND_CHANNEL * channels
+    return _BYTES_PER_PIXEL_AND_CHANNEL * -(-channels // network.stem**2)
 
 
 def read_stack(read: Callable[[int], Slice], channels: Sequence[int]) -> list[Slice]:

@@ -19,6 +19,12 @@ class Recipe(BaseModel):
 
     widths: tuple[int, ...] = Field(default=(16, 32, 64), description="channels of each step, full resolution first")
     bottleneck: int = Field(default=128, description="channels at the coarsest resolution")
+    stem: int = Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="edge of the squares of pixels that become channels at the start, and pixels again at the end",
+    )
     dropout: float = Field(
         default=0.5, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
     )

@@ -1,7 +1,9 @@
 """The U-Net and its config.
 
 O. Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015,
-DOI 10.1007/978-3-319-24574-4_28; with batch normalisation and convolutions that keep the size.
+DOI 10.1007/978-3-319-24574-4_28; with batch normalisation and convolutions that keep the size. If asked, squares of
+pixels become channels at the start, and pixels again at the end: W. Shi et al., Real-time single image and video
+super-resolution using an efficient sub-pixel convolutional neural network, CVPR 2016, DOI 10.1109/CVPR.2016.207.
 """
 
 from __future__ import annotations
@@ -35,6 +37,12 @@ class UNetConfig(BaseModel):
         description="channels of each step, full resolution first",
     )
     bottleneck: int = Field(default=128, ge=1, le=4096, description="channels at the coarsest resolution")
+    stem: int = Field(
+        default=1,
+        ge=1,
+        le=4,
+        description="edge of the squares of pixels that become channels at the start, and pixels again at the end",
+    )
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
     )
@@ -47,7 +55,7 @@ class UNetConfig(BaseModel):
     @property
     def grid(self) -> int:
         """Edge of the pooling cells in pixels; inputs are whole cells."""
-        return 1 << len(self.widths)
+        return self.stem << len(self.widths)
 
     @property
     def reach(self) -> int:
@@ -58,13 +66,13 @@ class UNetConfig(BaseModel):
 
     def _seen(self, pixel: int) -> tuple[int, int]:
         # Backwards: two 3x3 convolutions see two pixels more on each side, enlarging one coarse pixel, pooling two.
-        low = high = pixel
+        low = high = pixel // self.stem
         for _ in self.widths:
             low, high = (low - 2) // 2, (high + 2) // 2
         low, high = low - 2, high + 2
         for _ in self.widths:
             low, high = 2 * low - 2, 2 * high + 1 + 2
-        return low, high
+        return self.stem * low, self.stem * (high + 1) - 1
 
     @property
     def halo(self) -> int:
@@ -100,24 +108,27 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         widths = (*config.widths, config.bottleneck)
-        self.first = DoubleConvolution(config.channels, widths[0])
+        cell = config.stem**2
+        self.gather = nn.PixelUnshuffle(config.stem)
+        self.first = DoubleConvolution(config.channels * cell, widths[0])
         self.down = nn.ModuleList(DoubleConvolution(fine, coarse) for fine, coarse in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
         self.drop = nn.Dropout2d(config.dropout)
         pairs = [*pairwise(widths)][::-1]
         self.enlarge = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(DoubleConvolution(2 * fine, fine) for fine, _ in pairs)
-        self.classify = nn.Conv2d(widths[0], config.classes, 1)
+        self.classify = nn.Conv2d(widths[0], config.classes * cell, 1)
+        self.spread = nn.PixelShuffle(config.stem)
 
     def forward(self, image: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         """Return logits; y and x must be multiples of the config's `grid`."""
-        steps = [self.first(image)]  # (batch, widths[0], y, x)
+        steps = [self.first(self.gather(image))]  # (batch, widths[0], y, x), or y and x over `stem`
         for convolve in self.down:
             steps.append(convolve(self.pool(steps[-1])))  # half of y and x each time
         features = self.drop(steps.pop())
         for enlarge, convolve in zip(self.enlarge, self.up, strict=True):
             features = convolve(torch.cat([steps.pop(), enlarge(features)], dim=1))  # twice y and x each time
-        logits: Tensor = self.classify(features)
+        logits: Tensor = self.spread(self.classify(features))
         return logits
 
 

@@ -150,6 +150,7 @@ def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetC
         context=context,
         widths=recipe.widths,
         bottleneck=recipe.bottleneck,
+        stem=recipe.stem,
         dropout=recipe.dropout,
     )
 
