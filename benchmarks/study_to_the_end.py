@@ -9,7 +9,7 @@ import json
 from common import PHANTOM_CLASSES, make_phantom, parse_out, record
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings, claim_folder, plan, read_cells
-from tomoseg.workflow.study_cell import open_study
+from tomoseg.workflow.study_data import open_study
 from tomoseg.workflow.study_run import only_one, run_all
 
 NO_BLOCKS = ("blocks",)

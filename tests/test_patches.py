@@ -99,17 +99,25 @@ def test_rare_classes_have_less_than_half_an_equal_share():
     assert rare_classes(np.array([0.6, 0.3, 0.1])) == (2,)
 
 
-def test_noise_on_some_slices_leaves_the_others_clean():
+def test_noise_on_some_crops_leaves_the_others_clean():
     image = np.full((1, 40, 40), 500, np.uint16)
-    noise = SomeNoisy(20.0, frozenset({1}))
+    noise = SomeNoisy(20.0, 20.0, frozenset({(1, 3, 4)}))
     rng = np.random.default_rng(0)
-    np.testing.assert_array_equal(noise.on(image, (0, 3, 4), rng), image)
+    np.testing.assert_array_equal(noise.on(image, (1, 3, 5), rng), image)
     assert noise.on(image, (1, 3, 4), rng).std() == pytest.approx(20, rel=0.1)
+
+
+def test_noise_of_any_std_is_spread_evenly_over_its_range():
+    image = np.zeros((1, 60, 60), np.uint16)
+    noise = SomeNoisy(0.0, 100.0, frozenset({(0, 0, 0)}))
+    stds = [noise.on(image, (0, 0, 0), np.random.default_rng(i)).std() for i in range(200)]
+    np.testing.assert_allclose(np.quantile(stds, [0.25, 0.5, 0.75]), [25, 50, 75], atol=9)
 
 
 def test_noise_drawn_once_is_the_same_at_a_place_and_another_elsewhere():
     image = np.zeros((1, 16, 16), np.uint16)
-    once, afresh = SomeNoisy(1.0, frozenset({0}), once=7), SomeNoisy(1.0, frozenset({0}))
+    places = frozenset({(0, 3, 4), (0, 3, 5)})
+    once, afresh = SomeNoisy(1.0, 1.0, places, once=7), SomeNoisy(1.0, 1.0, places)
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(once.on(image, (0, 3, 4), rng), once.on(image, (0, 3, 4), rng))
     assert not np.array_equal(once.on(image, (0, 3, 4), rng), once.on(image, (0, 3, 5), rng))

@@ -68,11 +68,9 @@ def make_checks(
         Of that noise.
     """
     part = block or _middle(scan.volume.shape[1:])
-    most = max(1, MOST_PIXELS // ((part.y1 - part.y0) * (part.x1 - part.x0)))
-    chosen = zs if len(zs) <= most else [zs[int((i + 0.5) * len(zs) / most)] for i in range(most)]
     tile = _as_tile(part, halo, grid)
     made = []
-    for z in chosen:
+    for z in validated(zs, part):
         label = validation_part(scan.read_label(z), block)[part.slices]
         if (label != UNLABELLED).any():
             channels = context_slices(z, numbers=scan.numbers, context=context)
@@ -80,6 +78,18 @@ def make_checks(
             noisy = add_gaussian_noise(grey, noise_grey, rng=np.random.default_rng([seed, z]))
             made.append(Check(window.apply(noisy), tile.inner, label))
     return tuple(made)
+
+
+def validated(zs: Sequence[int], part: Block) -> list[int]:
+    """Return the slices of which `part` validates: evenly spaced ones, `MOST_PIXELS` in all.
+
+    Examples
+    --------
+    >>> validated(range(9), Block(0, 500, 0, 500))
+    [2, 6]
+    """
+    most = max(1, MOST_PIXELS // ((part.y1 - part.y0) * (part.x1 - part.x0)))
+    return list(zs) if len(zs) <= most else [zs[int((i + 0.5) * len(zs) / most)] for i in range(most)]
 
 
 def _middle(shape: tuple[int, ...]) -> Block:

@@ -92,29 +92,31 @@ class FreshNoise:
 
 @dataclass(frozen=True)
 class SomeNoisy:
-    """Gaussian noise of one std on some of the slices, none on the others, as in the poster.
+    """Gaussian noise on some of the fixed crops, none on the others, as in the poster.
 
     Attributes
     ----------
-    std
-        In grey values.
+    low, high
+        Range of its std in grey values, from which one is drawn evenly for a patch; equal for one std.
     noisy
-        Places, among the training slices, of those with noise.
+        The crops with noise: slice, y, x of their first pixels.
     once
-        Seed of noise that a place keeps for good; None draws it afresh.
+        Seed of noise that a crop keeps for good; None draws it afresh.
     """
 
-    std: float
-    noisy: frozenset[int]
+    low: float
+    high: float
+    noisy: frozenset[tuple[int, int, int]]
     once: int | None = None
 
     def on(
         self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
     ) -> Float32[np.ndarray, "channel y x"]:
-        """Return the patch, with noise if its slice has any."""
+        """Return the patch, with noise if it is one of those that have any."""
         if self.once is not None:
             rng = np.random.default_rng([self.once, *place])
-        return add_gaussian_noise(image, self.std if place[0] in self.noisy else 0.0, rng=rng)
+        std = rng.uniform(self.low, self.high) if place in self.noisy else 0.0
+        return add_gaussian_noise(image, std, rng=rng)
 
 
 @dataclass(frozen=True)

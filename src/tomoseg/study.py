@@ -6,6 +6,7 @@ training. `Cell` says which; all else about the study is arithmetic on what the 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +19,7 @@ from tomoseg.intervals import FEWEST_BLOCKS, REPEATS
 Method = Literal["poster", "ours", "ours 2D", "ours clean", "forest"]
 Size = Literal["small", "large"]
 Curve = Float[np.ndarray, " level"]
-Blocks = Int64[np.ndarray, "level block truth predicted"]
+Blocks = Int64[np.ndarray, "seed level block truth predicted"]
 
 PUBLISHED: dict[tuple[Size, str], dict[float | None, float]] = {
     ("small", "test"): {None: 0.968, 0.0: 0.844, 0.25: 0.863, 0.5: 0.841, 0.75: 0.866, 1.0: 0.869},
@@ -31,6 +32,10 @@ PUBLISHED: dict[tuple[Size, str], dict[float | None, float]] = {
 C. Desvig-Forss, L. Petersen, U. Woulhøj Jakobsen, Automating the segmentation of X-ray images with deep neural
 networks, poster, Technical University of Denmark.
 """
+
+
+POSTER_STD = 5000.0
+"""Std of its noise, in 1/65535 of full range."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Cell:
     noise_std
         Of the training's noise (ours: the top of its range), or the level at which a forest is trained and tested;
         None: the study's.
+    varied
+        Noise of a std drawn evenly from 0 to the top of the curve, not of one: the training of the poster's curve.
     """
 
     method: Method
@@ -65,6 +72,7 @@ class Cell:
     split: Literal["blocks", "random"] = "blocks"
     to_the_end: bool = False
     noise_std: float | None = None
+    varied: bool = False
 
     @property
     def key(self) -> str:
@@ -81,7 +89,7 @@ class Cell:
         parts.append(f"s{self.seed}")
         if self.noise_std is not None:
             parts.append(f"at{self.noise_std:g}")
-        parts += ["random"] * (self.split == "random") + ["end"] * self.to_the_end
+        parts += ["random"] * (self.split == "random") + ["end"] * self.to_the_end + ["varied"] * self.varied
         return "-".join(parts)
 
     @property
@@ -90,6 +98,7 @@ class Cell:
         of = ", no noise" if self.share is None else f", {100 * self.share:g} % noisy"
         words = f"{self.method}, {self.size}{of if self.method == 'poster' else ''}"
         words += f", std {self.noise_std:g}" if self.noise_std is not None else ""
+        words += ", of any std" if self.varied else ""
         return (
             words + (", random split" if self.split == "random" else "") + (", to the end" if self.to_the_end else "")
         )
@@ -109,6 +118,7 @@ def study_cells(
     levels: Sequence[float],
     neighbours: bool,
     per_level: bool,
+    varied: bool,
     to_the_end: Sequence[float | None],
 ) -> list[Cell]:
     """Return the cells of a study, the poster's baseline first.
@@ -125,6 +135,8 @@ def study_cells(
         Whether slices are neighbours: then 2.5D stands beside 2D, and a random split beside blocks.
     per_level
         Train the 50 % cell and ours at each level.
+    varied
+        Train the 50 % cell with noise of any std, too: the poster's curve.
     to_the_end
         Shares (None: the baseline) of the large poster cells that are also trained to the end, with the first seed.
     """
@@ -139,6 +151,8 @@ def study_cells(
                     cells.append(Cell(method, size, seed=seed))
         if neighbours:
             cells.append(Cell("poster", sizes[-1], None, seed, split="random"))
+        if varied:
+            cells.append(Cell("poster", sizes[-1], 0.5, seed, varied=True))
         if per_level:
             cells += [Cell("poster", sizes[-1], 0.5, seed, noise_std=level) for level in levels]
             cells += [Cell("ours", sizes[-1], seed=seed, noise_std=level) for level in levels]
@@ -202,17 +216,17 @@ def tolerated_interval(
     at_least: bool,
     rng: np.random.Generator,
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of `tolerated` over independent blocks of the test; None below five blocks.
+    """Return the 95 % interval of `tolerated` over seeds and independent blocks of the test; None below five blocks.
 
-    Blocks are drawn with replacement, the same at all levels (B. Efron, 1979, DOI 10.1214/aos/1176344552). A curve
-    outside at its first level counts as 0, one that never leaves as infinite.
+    Seeds and blocks are drawn with replacement, the same blocks at all levels (B. Efron, 1979, DOI
+    10.1214/aos/1176344552). A curve outside at its first level counts as 0, one that never leaves as infinite.
 
     Parameters
     ----------
     levels
         Rising.
     blocks
-        Confusion matrices (level, block, truth, predicted), int64.
+        Confusion matrices (seed, level, block, truth, predicted), int64.
     tolerance, at_least
         As for `tolerated`.
     statistic
@@ -220,18 +234,39 @@ def tolerated_interval(
     rng
         Draws the blocks.
     """
-    counted = blocks[:, blocks.sum(axis=(0, 2, 3)) > 0]
-    n = counted.shape[1]
+    counted = blocks[:, :, blocks.sum(axis=(0, 1, 3, 4)) > 0]
+    seeds, _, n = counted.shape[:3]
     if n < FEWEST_BLOCKS:
         return None
-    draws = rng.multinomial(n, np.full(n, 1 / n), size=REPEATS)
-    summed = np.einsum("rb,lbtp->rltp", draws, counted)
     found = []
-    for curve in summed:
-        level = tolerated(levels, [statistic(counts) for counts in curve], tolerance, at_least=at_least)
+    for weights in rng.multinomial(n, np.full(n, 1 / n), size=REPEATS):
+        drawn = np.tensordot(weights, counted[rng.integers(seeds, size=seeds)], axes=(0, 2))
+        level = tolerated(levels, seed_means(drawn, statistic), tolerance, at_least=at_least)
         found.append(0.0 if level is None else level)
     low, high = np.quantile(found, (0.025, 0.975), method="inverted_cdf")
     return float(low), float(high)
+
+
+def seed_means(
+    counts: Int64[np.ndarray, "seed level truth predicted"],
+    statistic: Callable[[Int64[np.ndarray, "truth predicted"]], float],
+) -> list[float]:
+    """Return a curve: at each level the mean over the seeds of a statistic of their confusion matrices.
+
+    Of a sum of matrices, errors of opposite sign would cancel.
+    """
+    return [float(np.mean([statistic(table) for table in at_level])) for at_level in counts.swapaxes(0, 1)]
+
+
+def bracket(levels: Sequence[float], level: float) -> tuple[float, float] | None:
+    """Return the neighbouring levels between which one was interpolated; None at the first, or beyond the last.
+
+    Examples
+    --------
+    >>> bracket([0, 100, 200], 130), bracket([0, 100], float("inf"))
+    ((100, 200), None)
+    """
+    return next(((low, high) for low, high in itertools.pairwise(levels) if low < level <= high), None)
 
 
 def exposure_fraction(scan_std: float, added_std: float) -> float:

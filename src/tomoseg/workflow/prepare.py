@@ -109,8 +109,11 @@ def prepare(
     noise_std: tuple[float, float] | None,
     seed: int,
     console: Console,
+    reach: int | None = None,
 ) -> Prepared:
     """Fit the window, cut the validation data and set up the patches.
+
+    `reach` is how far pixels that train stay away from a validation block, the network's own without it.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def prepare(
     network = network_for(recipe, scans, context=context)
     window = fit_window(_training_grey(scans, splits))
     low, high = _noise_range(noise_std or recipe.patches.noise_std, window, dtype)
-    drawn = _training_slices(scans, splits, network, n_classes, console)
+    drawn = _training_slices(scans, splits, context, n_classes, reach or network.reach, console)
     noise = FreshNoise(low, high, recipe.patches.noise_power)
     source = patch_source(drawn, recipe.patches, window=window, noise=noise, rng=np.random.default_rng([seed, 1]))
     checks = tuple(
@@ -186,7 +189,7 @@ def _noise_range(asked: tuple[float, float] | None, window: Window, dtype: np.dt
 
 
 def _training_slices(
-    scans: Sequence[Scan], splits: Sequence[Split], network: UNetConfig, n_classes: int, console: Console
+    scans: Sequence[Scan], splits: Sequence[Split], context: int, n_classes: int, reach: int, console: Console
 ) -> tuple[TrainingSlice, ...]:
     places = [(scan, split, z) for scan, split in zip(scans, splits, strict=True) for z in _zs(scan, split, "train")]
     shares = np.mean([class_shares(scan.read_label(z), n_classes) for scan, _, z in places], axis=0)
@@ -195,9 +198,7 @@ def _training_slices(
         console.warn(f"no training slice shows the class {', '.join(missing)}; the model will not find it")
     found: list[TrainingSlice] = []
     for scan, split, z in console.track(places, "reading slices", len(places)):
-        found += training_slices(
-            scan, [z], context=network.context, block=split.block, halo=network.reach, rare=rare_classes(shares)
-        )
+        found += training_slices(scan, [z], context=context, block=split.block, halo=reach, rare=rare_classes(shares))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ import psutil
 from tomoseg.errors import LabelError, SettingError
 from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask, same_for_all
 from tomoseg.labels import LabelClass, Value, find_classes
-from tomoseg.slices import Scan, SliceCache, check_sizes, pair_slices
+from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_slices
 from tomoseg.volume import AS_IT_IS, Opening, Pictures, Region, Volume, open_pictures, open_volume
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
@@ -96,7 +96,7 @@ def open_scans(
         if images.resolve() == labels.resolve():
             raise SettingError(f"{images}: is given as the images and as the labels")
         check_sizes(source.volume, found)
-    pairs = [pair_slices(s.volume.names, p.names) for s, p in zip(sources, pictures, strict=True)]
+    pairs = [_in_region(s, pair_slices(s.volume.names, p.names)) for s, p in zip(sources, pictures, strict=True)]
     classes = known or _find_classes(pictures, stated, unlabelled, console)
     return tuple(
         Scan(
@@ -112,6 +112,15 @@ def open_scans(
         )
         for source, found, paired in zip(sources, pictures, pairs, strict=True)
     )
+
+
+def _in_region(source: Source, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """Return the labelled slices that lie in the region of interest."""
+    kept = tuple(pair for pair in pairs if source.region.z0 <= pair.z < source.region.z1)
+    if not kept:
+        region = source.region
+        raise SettingError(f"--roi: none of the {len(pairs)} labelled slices lies in z {region.z0} to {region.z1 - 1}")
+    return kept
 
 
 def _find_classes(

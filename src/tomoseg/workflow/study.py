@@ -19,7 +19,7 @@ from tomoseg.workflow.console import Console
 
 if TYPE_CHECKING:
     from tomoseg.study import Cell
-    from tomoseg.workflow.study_cell import Layout
+    from tomoseg.workflow.study_data import Layout
 
 QUICK = {
     "sizes": ("large",),
@@ -32,7 +32,11 @@ QUICK = {
 NOISES = ("gaussian", "correlated")
 """Kinds whose level is a std, so that a plan of exposures can be made."""
 
+_CHOOSE_CELLS = {"sizes", "shares", "seeds", "forest", "per_level", "to_the_end", "patience", "most_minutes"}
+"""Settings that say which cells there are, or when one ends that says so itself: what is done holds with others too."""
+
 _UNTOUCHED = {"images", "labels", "out", "quiet", "threads", "workers", "scheduler", "tolerance", "force"}
+_WRITTEN = ("report.html", "study.json", "table.md", "table.csv", "curve.csv")
 
 
 class StudySettings(Reading):
@@ -140,6 +144,8 @@ class StudySettings(Reading):
     def _one_budget(self) -> StudySettings:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("--steps and --epochs both end a training; give one of them")
+        if self.split == "random" and self.test is not None:
+            raise ValueError("--test names a block; with --split random the test slices are drawn")
         if any(not level >= 0 for level in self.levels or ()):
             raise ValueError("levels are 0 or more")
         if self.per_level and self.kind not in NOISES:
@@ -176,7 +182,7 @@ class StudySettings(Reading):
 
 def run(settings: StudySettings, console: Console) -> None:
     """Run the cells that are missing, and write the report."""
-    from tomoseg.workflow.study_cell import open_study, try_levels
+    from tomoseg.workflow.study_data import open_study, try_levels
     from tomoseg.workflow.study_plan import parse_tolerances
     from tomoseg.workflow.study_run import only_one
 
@@ -186,6 +192,7 @@ def run(settings: StudySettings, console: Console) -> None:
     try_levels(settings, layout)
     settings = _with_known_noise(settings, layout, console)
     cells = plan(settings, layout)
+    refuse_other_study(settings, layout)
     with only_one(settings.out):
         claim_folder(settings, layout)
         _run_missing(settings, layout, cells, console)
@@ -234,7 +241,7 @@ def _absolute(settings: StudySettings) -> StudySettings:
 
 def _with_known_noise(settings: StudySettings, layout: Layout, console: Console) -> StudySettings:
     """Return the settings; for white noise, with a warning, where the scan's own has no autocorrelation to measure."""
-    from tomoseg.workflow.study_cell import scan_noise
+    from tomoseg.workflow.study_data import scan_noise
 
     if settings.plans_like_scan:
         try:
@@ -250,8 +257,11 @@ def _budget_words(settings: StudySettings, missing: Sequence[Cell]) -> str:
         return f"{settings.steps} steps of {settings.batch} patches each"
     if settings.epochs is not None:
         return f"{settings.epochs:g} epochs each"
-    networks = sum(cell.method != "forest" for cell in missing)
-    return f"about {networks * settings.minutes_per_cell / settings.workers:.0f} min of training, scoring on top"
+    minutes = sum(settings.minutes_per_cell for cell in missing if cell.method != "forest" and not cell.to_the_end)
+    ends = sum(cell.to_the_end for cell in missing)
+    longest = f", and {ends} of at most {settings.most_minutes:g} min" if ends else ""
+    where = f"{minutes / settings.workers:.0f} min" if settings.scheduler is None else f"{minutes:.0f} worker-minutes"
+    return f"about {where} of training{longest}, scoring on top"
 
 
 def plan(settings: StudySettings, layout: Layout) -> list[Cell]:
@@ -273,6 +283,7 @@ def plan(settings: StudySettings, layout: Layout) -> list[Cell]:
         levels=settings.all_levels,
         neighbours=bool(layout.context),
         per_level=settings.per_level,
+        varied=settings.kind == "gaussian",
         to_the_end=[_end_share(text) for text in settings.to_the_end],
     )
     if settings.split == "random":
@@ -295,49 +306,74 @@ def _end_share(text: str) -> float | None:
     return share
 
 
-def claim_folder(settings: StudySettings, layout: Layout) -> None:
-    """Make the study's folder, or find that it holds this very study; cells of another one are kept out.
+def refuse_other_study(settings: StudySettings, layout: Layout) -> None:
+    """Refuse a folder that holds another study or report, if `force` is off; nothing is changed.
 
     Raises
     ------
     OutputError
-        If it holds another study or report and `force` is off, or cannot be written.
+        If it does, or cannot be written.
     """
-    from tomoseg.report import check_folder, write_json
+    from tomoseg.report import check_folder
+
+    mark = settings.out / "cells" / "study.json"
+    if not mark.exists():
+        check_folder(settings.out, force=settings.force)
+        return
+    found, wanted = json.loads(mark.read_text(encoding="utf-8")), _fingerprint(settings, layout)
+    names = _differing(found, wanted)
+    if names == ["threads"] and not settings.force:
+        raise OutputError(
+            f"{settings.out}: was begun with {found['threads'] or 'all'} threads a cell, which are {wanted['threads']} "
+            "with --workers as it is now; state --threads, or begin again with --force"
+        )
+    if names and not settings.force:
+        raise OutputError(
+            f"{settings.out}: holds the cells of another study (other {', '.join(names)}); give the same settings to "
+            "go on with it, choose another folder, or drop its cells with --force"
+        )
+
+
+def claim_folder(settings: StudySettings, layout: Layout) -> None:
+    """Make the study's folder, or find that it holds this very study; cells and report of another one are dropped.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    from tomoseg.report import write_json
 
     mark, wanted = settings.out / "cells" / "study.json", _fingerprint(settings, layout)
-    if mark.exists():
-        found = json.loads(mark.read_text(encoding="utf-8"))
-        names = _differing(found, wanted)
-        if not names:
-            return
-        if not settings.force:
-            raise OutputError(
-                f"{settings.out}: holds the cells of another study (other {', '.join(names)}); give the same settings "
-                "to go on with it, choose another folder, or drop its cells with --force"
-            )
-        for pattern in ("*-s[0-9]*.json", "*-s[0-9]*.tomoseg", "*-s[0-9]*.failed.txt"):
-            for cell in (settings.out / "cells").glob(pattern):
-                cell.unlink()
-    else:
-        check_folder(settings.out, force=settings.force)
+    if mark.exists() and not _differing(json.loads(mark.read_text(encoding="utf-8")), wanted):
+        return
+    cells = [f"cells/{name}" for name in ("*-s[0-9]*.json", "*-s[0-9]*.tomoseg", "*-s[0-9]*.failed.txt")]
+    for pattern in (*cells, *_WRITTEN):
+        for file in settings.out.glob(pattern):
+            file.unlink()
     write_json(mark, wanted)
 
 
 def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Return the names of the settings that differ; one that `found` does not know yet had its default."""
-    defaults = {name: field.default for name, field in StudySettings.model_fields.items()}
+    fields = StudySettings.model_fields
+    defaults = json.loads(
+        json.dumps({name: field.default for name, field in fields.items() if name in wanted}, default=str)
+    )
     return sorted(name for name in wanted if found.get(name, defaults.get(name)) != wanted[name])
 
 
 def _fingerprint(settings: StudySettings, layout: Layout) -> dict[str, Any]:
+    """Return what every cell depends on: data, settings, recipes."""
+    from tomoseg.recipe import RECIPES
     from tomoseg.workflow.study_run import threads_of
 
     scan = layout.scan
     contents = "".join(content_hash(scan.read_grey(pair.z), scan.read_label(pair.z)) for pair in scan.pairs)
-    told = json.loads(settings.model_dump_json(exclude=_UNTOUCHED))
+    told = json.loads(settings.model_dump_json(exclude=_UNTOUCHED | _CHOOSE_CELLS))
     data = content_hash(np.frombuffer(contents.encode(), np.uint8))
-    return {**told, "data": data, "threads": threads_of(settings), "tomoseg": __version__}
+    recipes = {name: recipe.model_dump(mode="json") for name, recipe in RECIPES.items()}
+    return {**told, "recipes": recipes, "data": data, "threads": threads_of(settings), "tomoseg": __version__}
 
 
 def read_cells(settings: StudySettings, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:

@@ -5,33 +5,35 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int64
 
 from tomoseg.baselines import Baseline, Sample, fit_forest
-from tomoseg.checks import MOST_PIXELS, Check, make_checks
-from tomoseg.degrade import GreyScale, Kind, MeasuredNoise, correlated_kind, find_kind, measure_noise, noise_std_grey
-from tomoseg.errors import SettingError
+from tomoseg.degrade import GreyScale, Kind, find_kind
 from tomoseg.evaluate import TestSlice, block_edge, stack_of
 from tomoseg.intervals import group_by_z, tile_confusions
-from tomoseg.labels import parse_classes, parse_value
 from tomoseg.metrics import accuracy, mean_iou
-from tomoseg.patches import PatchSource, SomeNoisy
-from tomoseg.recipe import FAST, POSTER, Recipe
+from tomoseg.patches import SomeNoisy
+from tomoseg.recipe import Recipe
 from tomoseg.report import write_json
-from tomoseg.slices import Scan, choose_context
-from tomoseg.splits import Block, Split
-from tomoseg.study import Cell, fraction_errors, noisy_places
-from tomoseg.window import Window
+from tomoseg.slices import Scan
+from tomoseg.study import Cell, fraction_errors
 from tomoseg.workflow import prepare as work
 from tomoseg.workflow.common import limit_threads
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.reading import open_scans
-from tomoseg.workflow.study import NOISES, StudySettings
-from tomoseg.workflow.train import parse_test
+from tomoseg.workflow.study import StudySettings
+from tomoseg.workflow.study_data import (
+    Degraded,
+    DegradedSlices,
+    level_of,
+    open_study,
+    prepare_cell,
+    recipe_of,
+    scan_noise,
+    tested_slices,
+)
 
 if TYPE_CHECKING:
     from tomoseg.train import Budget, Training
@@ -39,120 +41,8 @@ if TYPE_CHECKING:
 Reader = Callable[[int], np.ndarray]
 Segment = Callable[[Scan, TestSlice, Reader], np.ndarray]
 
-_SLICES = 7  # the stream of random numbers that degrades whole slices
-
-_WHITE = 0.05
-"""Correlation of neighbouring pixels' noise below which it counts as white."""
-
 _MOST_FOREST_CROPS = 64
-_MEASURED_SLICES = 8
-_TEST_SHARE = 0.15
 _MOST_PASSES = 1000  # of a cell that is trained until validation stops improving
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What all cells share: the scan, its context, and which labelled slices test."""
-
-    scan: Scan
-    context: int
-    gap: int
-    test: tuple[int, ...]
-    random_test: tuple[int, ...]
-
-    def tested(self, split: str) -> tuple[int, ...]:
-        """Return the numbers of the slices that test: a block, or as many drawn at random, the same for all seeds."""
-        return self.random_test if split == "random" else self.test
-
-
-def measured_noise(scan: Scan) -> MeasuredNoise:
-    """Return the scan's own noise, measured in the flat regions of at most eight labelled slices.
-
-    Raises
-    ------
-    SettingError
-        If too little of them is flat, or their noise is below a step of the grey values.
-    """
-    zs = [pair.z for pair in scan.pairs]
-    chosen = [zs[i] for i in np.unique(np.linspace(0, len(zs) - 1, _MEASURED_SLICES).astype(int))]
-    grey, label = (np.stack([read(z) for z in chosen]) for read in (scan.read_grey, scan.read_label))
-    return measure_noise(grey, label=label)
-
-
-@dataclass(frozen=True)
-class Degraded:
-    """A scan whose slices are degraded, each with draws of its own, the same whoever asks."""
-
-    scan: Scan
-    kind: Kind
-    level: float
-    scale: GreyScale
-    seed: int
-    clip: bool = False
-
-    def read(self, z: int) -> np.ndarray:
-        """Return slice `z` (y, x): as it is at the kind's identity, else degraded, in float."""
-        grey = self.scan.read_grey(z)
-        if self.level == self.kind.identity:
-            return grey
-        rng = np.random.default_rng([self.seed, _SLICES, z + 1])
-        found = self.kind.apply(grey.astype(np.float32), self.level, scale=self.scale, rng=rng)
-        if not self.clip or self.scale.dtype.kind == "f":
-            return found
-        ends = np.iinfo(self.scale.dtype)
-        return np.clip(np.round(found), ends.min, ends.max).astype(np.float32)
-
-
-def open_study(settings: StudySettings, console: Console) -> Layout:
-    """Open the scan of a study and choose its test slices: as asked, else the last 15 % of the labelled ones."""
-    (scan,) = open_scans(
-        [(settings.images, settings.labels)],
-        how=settings,
-        stated=parse_classes(settings.classes) or None,
-        unlabelled=parse_value(settings.unlabelled) if settings.unlabelled else None,
-        console=console,
-    )
-    context = choose_context([scan], asked=settings.context)
-    gap = work.choose_gap([scan], context=context) if settings.gap is None else settings.gap
-    labelled = sorted(work.labelled_numbers(scan))
-    if settings.test is None:
-        test = labelled[-max(1, round(_TEST_SHARE * len(labelled))) :]
-    else:
-        wanted = parse_test(settings.test, depth=scan.volume.shape[0])
-        test = [number for number in labelled if work.labelled_numbers(scan)[number] in wanted]
-    if not test:
-        raise SettingError(
-            f"--test {settings.test}: no labelled slice is in it; the {len(labelled)} labelled ones are numbered "
-            f"{labelled[0]} to {labelled[-1]}"
-        )
-    drawn = np.random.default_rng([settings.seed, 8]).choice(labelled, len(test), replace=False)
-    return Layout(scan, context, gap, tuple(test), tuple(int(number) for number in drawn))
-
-
-def split_of(layout: Layout, cell: Cell) -> Split:
-    """Return the roles of the slices; with a random split they leak."""
-    rng = np.random.default_rng([cell.seed, 9])
-    (split,) = work.split_scans(
-        [layout.scan],
-        kind=cell.split,
-        gap=layout.gap,
-        test=[frozenset(layout.tested(cell.split))],
-        rng=rng,
-        n_classes=len(layout.scan.classes),
-        halo=work.network_for(POSTER, [layout.scan], context=0).reach,  # the largest, so that all cells validate alike
-    )
-    return split
-
-
-def recipe_of(cell: Cell, settings: StudySettings) -> Recipe:
-    """Return the recipe of a cell: the poster's at the study's width, or `fast`; both draw the poster's crops."""
-    recipe = POSTER if cell.method == "poster" else FAST
-    patches = recipe.patches.model_copy(update={"size": settings.patch, "draw": cell.size})
-    if cell.method != "poster":
-        return recipe.model_copy(update={"patches": patches})
-    w = settings.width
-    patches = patches.model_copy(update={"batch": settings.batch})
-    return recipe.model_copy(update={"widths": (w, 2 * w, 4 * w, 8 * w), "bottleneck": 16 * w, "patches": patches})
 
 
 def run_cell(cell: Cell, settings: StudySettings, threads: int | None) -> None:
@@ -177,6 +67,7 @@ def run_cell(cell: Cell, settings: StudySettings, threads: int | None) -> None:
         "key": cell.key,
         "cell": {name: getattr(cell, name) for name in Cell.__dataclass_fields__},
         **facts,
+        **_seen(prepared),
         "seconds": round(trained, 1),
         "curve": _score(segment, prepared, find_kind(settings.kind), levels, settings),
     }
@@ -186,120 +77,15 @@ def run_cell(cell: Cell, settings: StudySettings, threads: int | None) -> None:
     write_json(settings.out / "cells" / f"{cell.key}.json", result)
 
 
-def prepare_cell(cell: Cell, layout: Layout, settings: StudySettings) -> work.Prepared:
-    """Return the data of a cell: crops, noise and validation."""
-    scan, context = layout.scan, 0 if cell.method in ("poster", "ours 2D", "forest") else layout.context
-    top = settings.trained_noise_std if cell.noise_std is None or settings.kind not in NOISES else cell.noise_std
-    noise_std = (0.0, 0.0 if cell.method in ("poster", "ours clean", "forest") else top)
-    prepared = work.prepare(
-        (scan,),
-        recipe_of(cell, settings),
-        context=context,
-        splits=(split_of(layout, cell),),
-        gap=layout.gap,
-        noise_std=noise_std,
-        seed=cell.seed,
-        console=Console(quiet=True),
-    )
-    scale, rng = GreyScale(scan.volume.dtype, prepared.window), np.random.default_rng([cell.seed, 5])
-    degraded = Degraded(scan, find_kind(settings.kind), _level(cell, settings), scale, cell.seed)
-    share = cell.share or 0.0
-    source = _partly_degraded(prepared.source, degraded, share, settings, rng)
-    return replace(prepared, source=source, checks=_checks(prepared, degraded, share, rng))
-
-
-def _partly_degraded(
-    source: PatchSource, degraded: Degraded, share: float, settings: StudySettings, rng: np.random.Generator
-) -> PatchSource:
-    """Degrade a share of the training images, as in the poster."""
-    chosen = noisy_places(len(source.slices), share, rng=rng)
-    if not chosen:
-        return source
-    if settings.kind == "gaussian":
-        std = noise_std_grey(degraded.level, dtype=degraded.scale.dtype, window=degraded.scale.window)
-        return replace(source, noise=SomeNoisy(std, chosen, degraded.seed if settings.noise_once else None))
-    # An effect on whole slices, not on crops: each is degraded once.
-    scan = _partly(degraded, {source.slices[i].z for i in chosen})
-    return replace(source, slices=tuple(replace(item, scan=scan) for item in source.slices))
-
-
-def _checks(prepared: work.Prepared, degraded: Degraded, share: float, rng: np.random.Generator) -> tuple[Check, ...]:
-    """Return a part of every validation image, a share of the images degraded; the same parts for all cells."""
-    scan, split = prepared.scans[0], prepared.splits[0]
-    at = work.labelled_numbers(scan)
-    zs = [at[number] for number in split.of("train" if split.block else "validation")]
-    chosen = noisy_places(len(zs), share, rng=rng)
-    _, height, width = scan.volume.shape
-    edge = math.isqrt(MOST_PIXELS // max(1, len(zs)))
-    return make_checks(
-        _partly(replace(degraded, seed=degraded.seed + 1), {zs[i] for i in chosen}),
-        zs,
-        block=split.block or _middle(height, width, edge),
-        context=prepared.network.context,
-        window=prepared.window,
-        noise_grey=0.0,
-        halo=prepared.network.halo,
-        grid=prepared.network.grid,
-        seed=degraded.seed,
-    )
-
-
-def _middle(height: int, width: int, edge: int) -> Block:
-    y, x = max(0, (height - edge) // 2), max(0, (width - edge) // 2)
-    return Block(y, min(height, y + edge), x, min(width, x + edge))
-
-
-def _partly(degraded: Degraded, zs: set[int]) -> Scan:
-    """Return the scan with the slices `zs` degraded."""
-    return replace(degraded.scan, cache=_DegradedSlices(degraded, zs))
-
-
-class _DegradedSlices:
-    """Reads a scan's slices, those in `chosen` degraded, once each: they are kept."""
-
-    def __init__(self, degraded: Degraded, chosen: set[int]) -> None:
-        self._degraded, self._chosen, self._kept = degraded, chosen, dict[int, np.ndarray]()
-
-    def read(self, z: int) -> np.ndarray:
-        """Return slice `z` (y, x); not to be changed."""
-        if z not in self._chosen:
-            return self._degraded.scan.read_grey(z)
-        if z not in self._kept:
-            self._kept[z] = self._degraded.read(z)
-        return self._kept[z]
-
-
-def try_levels(settings: StudySettings, layout: Layout) -> None:
-    """Refuse levels that the kind of degradation cannot have, before anything is trained.
-
-    Raises
-    ------
-    SettingError
-        With the level and its range.
-    """
-    scan, kind = layout.scan, find_kind(settings.kind)
-    grey = scan.read_grey(scan.pairs[0].z).astype(np.float32)
-    scale = GreyScale(scan.volume.dtype, Window(low=float(grey.min()), high=float(grey.max()) + 1))
-    for level in settings.all_levels:
-        kind.apply(grey, level, scale=scale, rng=np.random.default_rng(0))
-
-
-def scan_noise(scan: Scan) -> Kind | None:
-    """Return noise that is correlated as the scan's own is in flat regions; None if that is white.
-
-    Raises
-    ------
-    SettingError
-        If too little of the labelled slices is flat, or their noise is below a step of the grey values.
-    """
-    found = measured_noise(scan).autocorrelation
-    middle = found.shape[0] // 2
-    beside = max(abs(found[middle + 1, middle]), abs(found[middle, middle + 1]))
-    return correlated_kind(found) if beside > _WHITE else None
-
-
-def _level(cell: Cell, settings: StudySettings) -> float:
-    return settings.table_level if cell.noise_std is None else cell.noise_std
+def _seen(prepared: work.Prepared) -> dict[str, Any]:
+    """Return what a cell trained on: slices, fixed crops, and how many of these had noise."""
+    crops, noise = prepared.source.crops, prepared.source.noise
+    noisy = len(noise.noisy) if isinstance(noise, SomeNoisy) else None
+    return {
+        "training_slices": len(prepared.source.slices),
+        "crops": 0 if crops is None else len(crops),
+        "noisy_crops": noisy,
+    }
 
 
 def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tuple[Segment, dict[str, Any]]:
@@ -321,9 +107,13 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
         clock=lambda: time.monotonic() - began,
         seed=cell.seed,
     )
+    ended = "ended by its budget"
     for step in steps:
-        ended = step.validation and stopped_improving(training, settings.patience)
-        if cell.to_the_end and (ended or step.seconds >= 60 * settings.most_minutes):
+        if cell.to_the_end and step.validation and stopped_improving(training, settings.patience):
+            ended = f"ended after {settings.patience} passes without a better validation"
+            break
+        if cell.to_the_end and step.seconds >= 60 * settings.most_minutes:
+            ended = f"ended after {settings.most_minutes:g} min, the longest time"
             break
     timing = {"seconds": round(time.monotonic() - began, 2), "matrix_product_gflops": round(rate, 1)}
     words = {"cell": cell.key, "noise_std": settings.noise_std, "width": settings.width}
@@ -349,7 +139,8 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
         "model": model.content,
         "timing": model.record.provenance.timing,
         "validation": {**training.best_scores} if prepared.checks else {},
-        "n_validations": len(training.validations),
+        "validations": [{name: round(value, 6) for name, value in one.items()} for one in training.validations],
+        "ended": ended,
     }
 
 
@@ -383,8 +174,8 @@ def _forest(
     scan, window = prepared.scans[0], prepared.window
     scale, rng, size = GreyScale(scan.volume.dtype, window), np.random.default_rng([cell.seed, 4]), settings.patch
     every = {item.z for item in prepared.source.slices}
-    degraded = Degraded(scan, find_kind(settings.kind), _level(cell, settings), scale, cell.seed + 2)
-    noisy = _DegradedSlices(degraded, every)
+    degraded = Degraded(scan, find_kind(settings.kind), level_of(cell, settings), scale, cell.seed + 2)
+    noisy = DegradedSlices(scan, dict.fromkeys(every, degraded))
     crops = prepared.source.crops
     assert crops is not None  # all of the study's recipes have fixed crops
     chosen = crops[np.unique(np.linspace(0, len(crops) - 1, _MOST_FOREST_CROPS).astype(int))]
@@ -398,14 +189,6 @@ def _forest(
         return forest.predict(window.apply(read(one.z)))
 
     return segment, {"crops": len(samples)}
-
-
-def tested_slices(prepared: work.Prepared, settings: StudySettings) -> list[TestSlice]:
-    """Return the slices that are scored: at most as many as set, evenly spaced in the test."""
-    at = work.labelled_numbers(prepared.scans[0])
-    numbers = prepared.splits[0].of("test")
-    n = min(settings.test_slices, len(numbers))
-    return [TestSlice(0, at[numbers[int((i + 0.5) * len(numbers) / n)]]) for i in range(n)]
 
 
 def _score(

@@ -11,9 +11,9 @@ from tomoseg.degrade import noise_std_grey, noise_std_units
 from tomoseg.errors import SettingError
 from tomoseg.metrics import accuracy, mean_iou
 from tomoseg.report import Note, Part, Table
-from tomoseg.study import exposure_fraction, fraction_errors, tolerated, tolerated_interval
+from tomoseg.study import bracket, exposure_fraction, fraction_errors, seed_means, tolerated, tolerated_interval
 from tomoseg.workflow.study import NOISES
-from tomoseg.workflow.study_cell import measured_noise
+from tomoseg.workflow.study_data import beside_correlation, measured_noise
 from tomoseg.workflow.study_results import Study
 
 Statistic = Callable[[np.ndarray], float]
@@ -24,6 +24,10 @@ _STATISTICS: dict[str, tuple[Statistic, bool]] = {
     "fraction": (lambda counts: float(np.abs(fraction_errors(counts)).max()) / 100, False),
 }
 """What a tolerance can be of: its name -> its value from a confusion matrix, whether more is better."""
+
+_FILTERED = 0.7
+"""Correlation of neighbouring pixels' noise above which a scan counts as filtered: after a Gaussian of 1 pixel it is
+0.78, after a median of 5 x 5 pixels 0.73, as a laboratory scanner reconstructs it 0.6."""
 
 _WORDS = {"accuracy": "accuracy at least", "mean_iou": "mean IoU at least", "fraction": "phase fractions within"}
 
@@ -64,8 +68,8 @@ def make_plan(study: Study) -> tuple[list[dict[str, Any]], str | None]:
         statistic, at_least = _STATISTICS[name]
         for method in study.methods:
             curves = study.curves(method, like_scan=settings.plans_like_scan)
-            blocks = np.array([[point["blocks"] for point in curve] for curve in curves]).sum(axis=0)
-            values = [statistic(counts) for counts in blocks.sum(axis=1)]
+            blocks = np.array([[point["blocks"] for point in curve] for curve in curves])
+            values = seed_means(blocks.sum(axis=2), statistic)
             level = tolerated(settings.all_levels, values, tolerance, at_least=at_least)
             interval = tolerated_interval(
                 settings.all_levels,
@@ -80,7 +84,8 @@ def make_plan(study: Study) -> tuple[list[dict[str, Any]], str | None]:
                 "method": method,
                 "tolerance": f"{_WORDS[name]} {tolerance:g}",
                 "noise_std": None if level is None else min(level, most),
-                "interval": interval and [min(end, most) for end in interval],
+                "between": None if level is None else bracket(settings.all_levels, level),
+                "interval": interval and [end if end < most else None for end in interval],
                 "curve_ends_at": most,
             }
             if level is not None and own is not None:
@@ -93,9 +98,16 @@ def scan_noise_std(study: Study) -> tuple[float | None, str | None]:
     """Return the scan's own noise in units of `noise_std`; or None, and why it cannot be estimated."""
     scan = study.layout.scan
     try:
-        grey = measured_noise(scan).std_grey
-    except SettingError as error:  # filtered, or quantised too coarsely: what its exposure was worth is lost
+        found = measured_noise(scan)
+    except SettingError as error:  # quantised too coarsely, or too little of it is flat
         return None, f"the scan's own noise cannot be measured: {error}"
+    beside = beside_correlation(found)
+    if beside > _FILTERED:
+        return None, (
+            f"the scan was filtered: the noise of neighbouring pixels is correlated by {beside:.2f}, so that its std "
+            "says nothing of the exposure; give the scan as it was reconstructed"
+        )
+    grey = found.std_grey
     return noise_std_units(grey, dtype=scan.volume.dtype, window=study.window()), None
 
 
@@ -107,20 +119,19 @@ def plan_lines(plan: Sequence[dict[str, Any]], why: str | None) -> list[str]:
     return lines + ([f"no exposure: {why}"] if why else [])
 
 
-def _plan_words(row: dict[str, Any]) -> tuple[str, str, str]:
+def _plan_words(row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Return the noise, the measured levels that it lies between, its interval, and the exposure."""
     if row["noise_std"] is None:
-        return "none", "", ""
+        return "none", "", "", ""
     ends = row["interval"]
     beyond = row["beyond_the_curve"]
     level = "more than the curve has" if beyond else f"std {row['noise_std']:.0f}"
-    interval = "" if ends is None else f"[{', '.join(_end(end, row['curve_ends_at']) for end in ends)}]"
+    between = row["between"]
+    measured = "" if between is None else f"between {between[0]:g} and {between[1]:g}"
+    interval = "" if ends is None else f"[{', '.join('beyond' if end is None else f'{end:.0f}' for end in ends)}]"
     share = row.get("exposure_fraction")
     exposure = "" if share is None else f"1/{1 / share:.3g}{' or less' if beyond else ''} of the exposure"
-    return level, interval, exposure
-
-
-def _end(value: float, most: float) -> str:
-    return f"{value:.0f}" if value < most else "beyond"
+    return level, measured, interval, exposure
 
 
 def plan_parts(study: Study, plan: Sequence[dict[str, Any]], why: str | None) -> list[Part]:
@@ -128,7 +139,8 @@ def plan_parts(study: Study, plan: Sequence[dict[str, Any]], why: str | None) ->
     parts: list[Part] = []
     if plan:
         rows = [[row["method"], row["tolerance"], *(word or "-" for word in _plan_words(row))] for row in plan]
-        parts.append(Table(["method", "tolerance", "added noise (1/65535)", "95 % interval", "exposure"], rows))
+        columns = ["method", "tolerance", "added noise (1/65535)", "interpolated", "95 % interval", "exposure"]
+        parts.append(Table(columns, rows))
         own = plan[0]["scan_noise_std"]
         if own is not None:
             parts.append(Note(_plan_assumptions(study, own)))
@@ -145,6 +157,7 @@ def _plan_assumptions(study: Study, own: float) -> str:
     return (
         f"Assumed: the scan's own noise has a std of {own:.0f} ({grey:.4g} grey values), measured in flat regions; it "
         "comes from the photons alone, so that its variance falls as one over the exposure, which is s0² / (s0² + "
-        f"s_added²); the added noise {noise}; sample, dose damage, blur and artefacts stay the same. The interval is "
-        "from independent blocks of the test."
+        f"s_added²); the added noise {noise}, and that of one slice is independent of the next one's; sample, dose "
+        "damage, blur and artefacts stay the same. The interval is from independent blocks of the test and the seeds; "
+        "between two measured levels the curve is taken as straight, which says little where it falls off a cliff."
     )

@@ -11,6 +11,7 @@ import numpy as np
 from tomoseg.degrade import GreyScale, find_kind
 from tomoseg.evaluate import adjacent_agreement, stack_of
 from tomoseg.provenance import record
+from tomoseg.recipe import FAST
 from tomoseg.report import (
     Facts,
     Headline,
@@ -27,13 +28,14 @@ from tomoseg.report import (
     write_text,
 )
 from tomoseg.study import (
+    POSTER_STD,
     Cell,
     mean_and_spread,
     published,
 )
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
-from tomoseg.workflow.study_cell import Degraded, Layout
+from tomoseg.workflow.study_data import Degraded, Layout, split_of
 from tomoseg.workflow.study_plan import make_plan, plan_lines, plan_parts
 from tomoseg.workflow.study_results import OURS, WITH_A_CURVE, Results, Study
 
@@ -79,6 +81,7 @@ def poster_table(study: Study) -> Table:
     settings = study.settings
     shares: list[float | None] = [None, *settings.shares]
     beside = [name for name in (*OURS, "forest") if name in study.methods]
+    likened = settings.kind == "gaussian" and settings.noise_std == POSTER_STD
     names = ["Baseline" if share is None else f"{100 * share:g} %" for share in shares]
     rows = []
     for size in settings.sizes:
@@ -95,9 +98,11 @@ def poster_table(study: Study) -> Table:
             ours.append(_cell([_value(one["curve"], level) for one in found]))
             ours_checks.append(_validation(found))
         rows.append([f"Testing ({size})", *tests, *ours])
-        rows.append(["the poster's own", *_published(size, "test", shares), *[""] * len(beside)])
+        if likened:
+            rows.append(["the poster's own", *_published(size, "test", shares), *[""] * len(beside)])
         rows.append([f"Validation ({size})", *checks, *ours_checks])
-        rows.append(["the poster's own", *_published(size, "validation", shares), *[""] * len(beside)])
+        if likened:
+            rows.append(["the poster's own", *_published(size, "validation", shares), *[""] * len(beside)])
     return Table(["", *names, *beside], rows, caption=_table_caption(settings))
 
 
@@ -144,7 +149,7 @@ def compare_pictures(study: Study) -> list[Picture]:
     numbers = sorted(study.layout.tested(settings.split))
     z = labelled_numbers(scan)[numbers[len(numbers) // 2]]
     size, pictures = settings.sizes[-1], []
-    wanted = {"poster": study.of(method="poster", size=size, share=0.5), "ours": study.of(method="ours", size=size)}
+    wanted = {"poster": study.posters(), "ours": study.of(method="ours", size=size)}
     for level in dict.fromkeys([settings.all_levels[0], settings.table_level, settings.all_levels[-1]]):
         for name, found in wanted.items():
             if not found:
@@ -235,9 +240,29 @@ def _split_note(study: Study) -> list[Part]:
     if len(means) == 2:
         text += (
             f"The baseline scores {means['random']:.4f} on slices drawn at random, {means['blocks']:.4f} on a block of "
-            f"z with a gap: the random split flatters by {means['random'] - means['blocks']:+.4f}."
+            f"z with a gap: the random split flatters by {means['random'] - means['blocks']:+.4f}. "
         )
-    return [Note(text)]
+    return [Note(text + _repeatability(study))]
+
+
+def _repeatability(study: Study) -> str:
+    """Say how far two trainings on the same data lie apart: the baseline and the 0 % cell see no noise, both."""
+    found = []
+    for size in study.settings.sizes:
+        twins = [study.of(method="poster", size=size, share=share) for share in (None, 0.0)]
+        for one, other in zip(*twins, strict=False):
+            scores = [_value(cell["curve"], study.settings.all_levels[0]) for cell in (one, other)]
+            found.append(abs(scores[0] - scores[1]))
+    if not found:
+        return ""
+    return (
+        f"Baseline and 0 % are trained alike; on clean slices they differ by {max(found):.4f}: smaller differences "
+        "between columns mean nothing."
+    )
+
+
+def _any_std(settings: StudySettings) -> str:
+    return f", with a std from 0 to {settings.trained_noise_std:g}" if settings.kind == "gaussian" else ""
 
 
 def _curve_parts(study: Study) -> list[Part]:
@@ -262,23 +287,23 @@ def _curve_parts(study: Study) -> list[Part]:
         Table(
             ["accuracy at", *(f"{level:g}" for level in levels)],
             rows,
-            caption="The poster's is its 50 % cell; the forest is trained at each level. curve.csv has more.",
+            caption=f"The poster's has half of its training images noisy{_any_std(study.settings)}; the forest is "
+            "trained at each level. curve.csv has more.",
         ),
     ]
 
 
 def _end_parts(study: Study) -> list[Part]:
     """Return a table of the trainings without a time budget, each above its twin within it and ours."""
-    levels, most = study.settings.all_levels, 60 * study.settings.most_minutes
+    levels = study.settings.all_levels
     rows = []
     for cell in study.cells:
         if not cell.to_the_end or cell.key not in study.done:
             continue
-        seconds = study.done[cell.key]["timing"]["seconds"]
-        ended = "at its longest time" if seconds >= 0.97 * most else "when validation stopped improving"
+        ended = study.done[cell.key]["ended"]
         twin = study.of(method=cell.method, size=cell.size, share=cell.share, seed=cell.seed)
         ours = study.of(method="ours", size=cell.size, seed=cell.seed)
-        alone = (f"{cell.title}, ended {ended}", [study.done[cell.key]])
+        alone = (f"{cell.title}, {ended}", [study.done[cell.key]])
         for title, found in (alone, ("the same, in the budget", twin), ("ours", ours)):
             for one in found:
                 timing = one["timing"]
@@ -322,13 +347,18 @@ def _assumptions(study: Study) -> list[tuple[str, str]]:
         ("width", f"{s.width}, {2 * s.width}, {4 * s.width}, {8 * s.width}, {16 * s.width} channels; the poster's: 64"),
         ("budget of a training", f"{budget}, the same for ours; the best validated weights are kept"),
         ("split", f"{s.split}; test {len(study.layout.test)} slices, gap {study.layout.gap}"),
-        ("batch", f"{s.batch} crops of {s.patch} x {s.patch} pixels; ours 2"),
+        ("batch", f"{s.batch} crops of {s.patch} x {s.patch} pixels; ours {FAST.patches.batch}"),
         (
             "crops",
             "one (small) or nine (large) an image, at random places, fixed; ours the same, the forest 64 of them",
         ),
         ("noise in training", _training_noise(s)),
-        ("ours", f"recipe fast, noise of a std from 0 to {s.trained_noise_std:g}; ours clean: without noise"),
+        ("epochs", "passes are counted in crops drawn at random, so that after one some crops have not been seen"),
+        (
+            "ours",
+            f"recipe fast, noise of a std from 0 to {s.trained_noise_std:g}, little noise more often (u to the power "
+            f"{FAST.patches.noise_power:g}); ours clean: without noise",
+        ),
         ("noise in the test", "clipped and rounded" if s.clip else "neither clipped nor rounded"),
         (
             "test",
@@ -340,7 +370,10 @@ def _assumptions(study: Study) -> list[tuple[str, str]]:
 def _training_noise(settings: StudySettings) -> str:
     if settings.kind != "gaussian":
         return "drawn once for each slice"
-    return "drawn once for each crop" if settings.noise_once else "drawn afresh at every step"
+    how = "drawn once for each crop" if settings.noise_once else "drawn afresh at every step"
+    return (
+        f"on a share of the crops, {how}; for the poster's curve of a std even from 0 to {settings.trained_noise_std:g}"
+    )
 
 
 def _markdown(table: Table) -> str:
@@ -359,10 +392,20 @@ def _json(study: Study, plan: Sequence[dict[str, Any]], why: str | None) -> dict
         "missing": [cell.key for cell in study.cells if cell.key not in study.done],
         "plan": list(plan),
         "why_no_exposure": why,
+        "layout": _layout(study),
         "adjacent_agreement": adjacent_agreement([study.layout.scan]),
         "class_names": [item.name for item in study.layout.scan.classes],
-        "provenance": record("study noise", seed=settings.seed, inputs=inputs).model_dump(),
+        "provenance": record(
+            "study noise", seed=settings.seed, inputs=inputs, settings={"recipes": mark["recipes"]}
+        ).model_dump(),
     }
+
+
+def _layout(study: Study) -> dict[str, Any]:
+    """Return which slices did what, by their numbers along z."""
+    split = split_of(study.layout, Cell("poster", "large", split=study.settings.split))
+    roles = {role: list(split.of(role)) for role in ("train", "validation", "test", "gap")}
+    return {**roles, "gap_slices": study.layout.gap, "context": study.layout.context, "scored": _tested(study)}
 
 
 def _without_blocks(result: dict[str, Any]) -> dict[str, Any]:

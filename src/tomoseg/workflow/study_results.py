@@ -9,7 +9,7 @@ from typing import Any
 from tomoseg.study import Cell
 from tomoseg.window import Window
 from tomoseg.workflow.study import StudySettings
-from tomoseg.workflow.study_cell import Layout
+from tomoseg.workflow.study_data import Layout
 
 Results = Mapping[str, dict[str, Any]]
 
@@ -30,7 +30,14 @@ class Study:
 
     def of(self, **wanted: Any) -> list[dict[str, Any]]:
         """Return the results, one a seed, of the cells with these attributes; others as `Cell` has them."""
-        wanted = {"share": None, "split": self.settings.split, "to_the_end": False, "noise_std": None, **wanted}
+        wanted = {
+            "share": None,
+            "split": self.settings.split,
+            "to_the_end": False,
+            "noise_std": None,
+            "varied": False,
+            **wanted,
+        }
         chosen = [cell for cell in self.cells if all(getattr(cell, name) == value for name, value in wanted.items())]
         return [self.done[cell.key] for cell in chosen if cell.key in self.done]
 
@@ -42,10 +49,15 @@ class Study:
         if method.endswith(PER_LEVEL):
             name = method.removesuffix(PER_LEVEL)
             return self._joined(like_scan, method=name, size=size, share=0.5 if name == "poster" else None)
-        share = {"poster": 0.5, "poster, no noise": None}.get(method)
+        if method == "poster":
+            return [self._curve(one, like_scan) for one in self.posters()]
         name = "poster" if method.startswith("poster") else method
-        found = self.of(method=name, size=size, share=share)
-        return [self._curve(one, like_scan) for one in found]
+        return [self._curve(one, like_scan) for one in self.of(method=name, size=size)]
+
+    def posters(self) -> list[dict[str, Any]]:
+        """Return the results, one a seed, of the poster's curve: half of the images noisy, with noise of any std."""
+        varied = self.settings.kind == "gaussian"
+        return self.of(method="poster", size=self.settings.sizes[-1], share=0.5, varied=varied)
 
     def _joined(self, like_scan: bool, **wanted: Any) -> list[list[dict[str, Any]]]:
         """Return the curves, one a seed, of cells that were trained for one level each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,12 @@ from tomoseg.study import Cell
 from tomoseg.workflow.cluster import completions, dask_client
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
+
+_FOREST_MINUTES = 0.7
+_SCORED_MINUTES = 0.5
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Held while a cell runs: a worker may have threads, and torch's random numbers belong to the whole process."""
 
 
 @contextmanager
@@ -60,13 +67,35 @@ def run_all(missing: Sequence[Cell], settings: StudySettings, console: Console) 
     if not missing:
         return {}
     failed: dict[str, str] = {}
-    with _executor(settings) as finished, console.progress("cells", len(missing)) as bar:
+    minutes = {cell.key: _expected_minutes(cell, settings) for cell in missing}
+    done = 0.0
+    with _executor(settings) as finished, console.progress("cells", sum(minutes.values())) as bar:
         began = time.monotonic()
-        for done, (key, why) in enumerate(finished(missing), start=1):
+        for key, why in finished(missing):
             if why:
                 failed[key] = why
-            bar.update(done, f"{key} done after {time.monotonic() - began:.0f} s")
+            done += minutes[key]
+            bar.update(done, f"{key} {'failed' if why else 'done'} after {time.monotonic() - began:.0f} s")
     return failed
+
+
+def _expected_minutes(cell: Cell, settings: StudySettings) -> float:
+    """Return about how long a cell takes beside the others, for the progress bar."""
+    if cell.method == "forest":
+        return _FOREST_MINUTES
+    trained = settings.most_minutes / 2 if cell.to_the_end else settings.minutes_per_cell
+    return trained + _SCORED_MINUTES
+
+
+@contextmanager
+def _only_writer(lock: Path) -> Iterator[None]:
+    """Wait for whoever runs the same cell, such as a cluster's worker whose study was killed and begun again."""
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    lock.unlink(missing_ok=True)
 
 
 Finished = Callable[[Sequence[Cell]], Iterator[tuple[str, str | None]]]
@@ -99,7 +128,9 @@ def try_cell(cell: Cell, settings: StudySettings, threads: int | None) -> tuple[
     from tomoseg.workflow.study_cell import run_cell
 
     try:
-        run_cell(cell, settings, threads)
+        with _ONE_AT_A_TIME, _only_writer(settings.out / "cells" / f".{cell.key}.lock"):
+            if not (settings.out / "cells" / f"{cell.key}.json").exists():
+                run_cell(cell, settings, threads)
     except Exception as error:  # reported, kept apart: the other cells go on
         (settings.out / "cells" / f"{cell.key}.failed.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return cell.key, f"{type(error).__name__}: {error}"
