@@ -54,6 +54,11 @@ def make_phantom(out: Path, shape: tuple[int, int, int]) -> Path:
 def fit(images: Path, labels: Path, model: Path, **settings: Any) -> dict[str, Any]:
     """Train a model; return what its file says of the training."""
     train.run(train.TrainSettings(images=images, labels=labels, out=model, force=True, **settings), Console())
+    return facts(model)
+
+
+def facts(model: Path) -> dict[str, Any]:
+    """Return what a model file says of its training."""
     from tomoseg.model_file import load_model
 
     made = load_model(model).record

@@ -22,7 +22,7 @@ import tifffile
 import torch
 from torch import nn
 
-from common import DATA, PHANTOM_CLASSES, copied, fit, make_phantom, record
+from common import DATA, PHANTOM_CLASSES, copied, facts, fit, make_phantom, record
 from tomoseg import unet
 from tomoseg.engine import TorchEngine, openvino_engine
 from tomoseg.model_file import Model, load_model
@@ -122,23 +122,29 @@ def train_both(out: Path, place: Path, recipe: str, steps: int) -> tuple[dict[st
     folder = make_phantom(out, (160, 501, 501))
     five = copied(folder / "labels", [f"slice_{z:04d}.tif" for z in FIVE], place / "five_labels")
     model = place / "phantom.tomoseg"
-    run = fit(folder / "images", five, model, steps=steps, threads=1, recipe=recipe, context=2, classes=PHANTOM_CLASSES)
+    shared = {"steps": steps, "threads": 1, "recipe": recipe}
+    if not model.exists():
+        fit(folder / "images", five, model, context=2, classes=PHANTOM_CLASSES, **shared)
     pages = {z: tifffile.imread(folder / f"images/slice_{z:04d}.tif") for t in TEST for z in range(t - 2, t + 3)}
     truth = {t: tifffile.imread(folder / f"labels/slice_{t:04d}.tif") for t in TEST}
     stacks = [([pages[min(z, 159)] for z in range(t - 2, t + 3)], truth[t]) for t in TEST]
-    phantom = {"seconds": run["seconds"], **scores(load_model(model), stacks)}
+    phantom = {"seconds": facts(model)["seconds"], **scores(load_model(model), stacks)}
 
     images, labels = DATA / "sandstone/images", DATA / "sandstone/labels"
     names = sorted(path.name for path in labels.iterdir() if path.name != TESTED)
     kept, model = copied(labels, names, place / "sandstone_labels"), place / "sandstone.tomoseg"
-    run = fit(images, kept, model, steps=steps, threads=1, recipe=recipe, classes=SANDSTONE_CLASSES)
+    if not model.exists():
+        fit(images, kept, model, classes=SANDSTONE_CLASSES, **shared)
     loaded = load_model(model)
     colours = [tuple(int(str(item.value)[i : i + 2], 16) for i in (1, 3, 5)) for item in loaded.record.classes]
     picture = tifffile.imread(labels / TESTED)[..., :3]
     index = np.full(picture.shape[:2], 255, np.uint8)
     for order, colour in enumerate(colours):
         index[(picture == colour).all(axis=-1)] = order
-    return phantom, {"seconds": run["seconds"], **scores(loaded, [([tifffile.imread(images / TESTED)], index)])}
+    return phantom, {
+        "seconds": facts(model)["seconds"],
+        **scores(loaded, [([tifffile.imread(images / TESTED)], index)]),
+    }
 
 
 def scores(model: Model, stacks: list[tuple[list[np.ndarray], np.ndarray]]) -> dict[str, float]:
