@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from tomoseg.cli import run
 from tomoseg.degrade import add_correlated_noise, gaussian_autocorrelation, measure_noise
@@ -23,6 +26,8 @@ from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings, _quick
 from tomoseg.workflow.study_cell import stopped_improving
 from tomoseg.workflow.study_data import open_study, prepare_cell
+from tomoseg.workflow.study_plan import scan_noise_std
+from tomoseg.workflow.study_results import Study
 from tomoseg.workflow.study_run import only_one
 
 TINY = (
@@ -331,6 +336,49 @@ def test_another_degradation_is_studied_in_its_own_unit(scan, tmp_path):
     assert found["levels"] == [0.0, 1.0, 2.0]  # 2 px is the table's
     assert found["plan"] == []
     assert "no exposure" in found["why_no_exposure"]
+
+
+@pytest.fixture(scope="module")
+def planned(scan, tmp_path_factory):
+    """A study of two seeds with a forest, on a scan whose noise is correlated."""
+    place = tmp_path_factory.mktemp("planned")
+    (place / "images").mkdir()
+    for page in sorted(Path(scan[0]).iterdir()):
+        smooth = ndimage.gaussian_filter(tifffile.imread(page).astype(np.float32), 0.5)
+        tifffile.imwrite(place / "images" / page.name, smooth.round().astype(np.uint16))
+    given = ["study", "noise", place / "images", scan[1], "-o", place / "study", *TINY, "--seeds", 0, 1, "--forest"]
+    assert run([str(word) for word in (*given, "--noise-like", "scan", "--tolerance", "accuracy=0.4")]) == 0
+    return json.loads((place / "study/study.json").read_text())
+
+
+def test_the_plan_is_from_noise_like_the_scans_own(planned):
+    forest = [cell for cell in planned["cells"] if cell["cell"]["method"] == "forest"]
+    assert [cell["curve"][0]["level"] for cell in forest] == [0.0, 5000.0] * 2
+    assert all("curve_like_scan" in cell for cell in planned["cells"])
+    noisy = next(cell for cell in forest if cell["cell"]["noise_std"] == 5000)
+    assert noisy["curve_like_scan"][0]["accuracy"] != noisy["curve"][0]["accuracy"]
+
+
+def test_the_plan_says_what_a_tolerated_noise_means_for_the_exposure(planned):
+    rows = {row["method"]: row for row in planned["plan"]}
+    row = rows["forest"]
+    own = row["scan_noise_std"]
+    assert 350 < own < 600  # 739 before it was smoothed
+    assert row["exposure_fraction"] == pytest.approx(own**2 / (own**2 + row["noise_std"] ** 2))
+    assert row["between"] in (None, [0.0, 5000.0])
+    assert row["beyond_the_curve"] is (row["between"] is None)
+
+
+def test_a_filtered_scan_has_no_exposure(scan, tmp_path):
+    (tmp_path / "images").mkdir()
+    for page in sorted(Path(scan[0]).iterdir()):
+        smooth = ndimage.gaussian_filter(tifffile.imread(page).astype(np.float32), 1.2)
+        tifffile.imwrite(tmp_path / "images" / page.name, smooth.round().astype(np.uint16))
+    settings = StudySettings(what="noise", images=tmp_path / "images", labels=scan[1], out=tmp_path / "o")
+    layout = open_study(settings, Console(quiet=True))
+    level, why = scan_noise_std(Study(settings, layout, (), {}))
+    assert level is None
+    assert "was filtered" in why
 
 
 @pytest.mark.parametrize(
