@@ -21,10 +21,12 @@ import numpy as np
 import psutil
 import torch
 
-from tomoseg.engine import EngineChoice, TorchEngine
+from tomoseg.engine import EngineChoice
 from tomoseg.engine.choose import candidates, choose_engine, make_engine
+from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.model_file import Model, load_model
-from tomoseg.unet import UNet, UNetConfig
+from tomoseg.unet import UNet
+from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import SliceWriter
 from tomoseg.workflow.predict_plan import Lanes
 

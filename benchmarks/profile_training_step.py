@@ -12,7 +12,7 @@ from common import PHANTOM_CLASSES, fit, make_phantom, parse_out, record
 from tomoseg.losses import cross_entropy
 from tomoseg.recipe import FAST, POSTER, Recipe
 from tomoseg.train import matrix_rate, start
-from tomoseg.unet import UNetConfig
+from tomoseg.unet_config import UNetConfig
 
 SECONDS = 20.0
 CONTEXT = 2

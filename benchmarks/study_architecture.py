@@ -24,7 +24,8 @@ from torch import nn
 
 from common import DATA, PHANTOM_CLASSES, copied, facts, fit, make_phantom, record
 from tomoseg import unet
-from tomoseg.engine import TorchEngine, openvino_engine
+from tomoseg.engine import openvino_engine
+from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.model_file import Model, load_model
 from tomoseg.unet import parameters
 from tomoseg.workflow.common import limit_threads

@@ -18,9 +18,10 @@ from tomoseg.blocks import (
     read_slab,
     run_slab,
 )
-from tomoseg.engine import TorchEngine
+from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.predict import Runner
-from tomoseg.unet import UNet, UNetConfig
+from tomoseg.unet import UNet
+from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import ArrayVolume, Region
 from tomoseg.volume.ome_zarr_writer import shard_regions
 from tomoseg.volume.turned import TurnedVolume, turn, turn_back, turn_region

@@ -10,10 +10,11 @@ import torch
 
 from test_predict_volume import make_model
 from tomoseg.cli import run
-from tomoseg.engine import Engine, Probabilities, Stack, TorchEngine, openvino_engine
+from tomoseg.engine import Engine, Probabilities, Stack, openvino_engine
 from tomoseg.engine import choose as choosing
 from tomoseg.engine.choose import choose_engine, make_engine, make_trials
 from tomoseg.engine.gate import Trial, judge
+from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.errors import SettingError
 from tomoseg.model_file import Model, load_model
 

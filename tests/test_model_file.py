@@ -19,7 +19,8 @@ from tomoseg.model_file import (
     weights_of,
 )
 from tomoseg.provenance import record
-from tomoseg.unet import UNet, UNetConfig
+from tomoseg.unet import UNet
+from tomoseg.unet_config import UNetConfig
 from tomoseg.window import Window
 
 
@@ -63,7 +64,7 @@ def test_files_load_whatever_the_length_of_their_header(tmp_path):
 
 def refused(path):
     with pytest.raises(ModelFileError) as caught:
-        load_model(path)
+        load_model(path).network()
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tomoseg.muon import Muon, orthogonalised
-from tomoseg.unet import UNet, UNetConfig
+from tomoseg.unet import UNet
+from tomoseg.unet_config import UNetConfig
 
 
 @settings(max_examples=30, deadline=None)

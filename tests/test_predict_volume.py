@@ -29,7 +29,8 @@ from tomoseg.labels import LabelClass
 from tomoseg.model_file import Model, ModelRecord, Samples, ScanRecord, save_model, weights_of
 from tomoseg.provenance import record
 from tomoseg.recipe import FAST
-from tomoseg.unet import UNet, UNetConfig
+from tomoseg.unet import UNet
+from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import Region, SliceWriter, open_volume
 from tomoseg.window import Window
 from tomoseg.workflow.common import Reading

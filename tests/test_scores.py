@@ -20,7 +20,7 @@ from tomoseg.labels import UNLABELLED, LabelClass
 from tomoseg.metrics import CalibrationSums, accuracy, class_scores, confusion, interior, mean_iou
 from tomoseg.model_file import ModelRecord, ScanRecord, SliceRecord
 from tomoseg.provenance import record
-from tomoseg.unet import UNetConfig
+from tomoseg.unet_config import UNetConfig
 from tomoseg.window import Window
 
 labels = arrays(np.uint8, (6, 7), elements=st.sampled_from([0, 1, 2, UNLABELLED]))

@@ -10,7 +10,7 @@ from tomoseg.model_file import weights_of
 from tomoseg.patches import PatchSettings
 from tomoseg.recipe import Recipe
 from tomoseg.train import Budget, make_fabric, rate_factor, start, train
-from tomoseg.unet import UNetConfig
+from tomoseg.unet_config import UNetConfig
 
 RECIPE = Recipe(widths=(4, 8), bottleneck=8, learning_rate=1e-2, patches=PatchSettings(size=32, batch=4))
 CONFIG = UNetConfig(classes=2, widths=(4, 8), bottleneck=8, dropout=0.25)

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from tomoseg.engine import TorchEngine
+from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.predict import Runner
 from tomoseg.tiles import reflected
-from tomoseg.unet import UNet, UNetConfig, parameters
+from tomoseg.unet import UNet, parameters
+from tomoseg.unet_config import UNetConfig
 from tomoseg.window import Window
 
 WINDOW = Window(low=0, high=1)

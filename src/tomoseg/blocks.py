@@ -18,7 +18,7 @@ from tomoseg.noise_level import estimate_noise_std
 from tomoseg.predict import Runner
 from tomoseg.slices import context_slices
 from tomoseg.tiles import Tile, needed
-from tomoseg.unet import UNetConfig
+from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import Grey, Region, Volume
 from tomoseg.window import Window
 

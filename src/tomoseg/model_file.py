@@ -7,10 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Shaped, UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -22,9 +21,14 @@ from tomoseg.labels import LabelClass
 from tomoseg.patches import DEFAULT_NOISE
 from tomoseg.provenance import Provenance, content_hash
 from tomoseg.splits import Role
-from tomoseg.unet import UNet, UNetConfig
+from tomoseg.unet_config import UNetConfig
 from tomoseg.whole_file import whole_file
 from tomoseg.window import Window
+
+if TYPE_CHECKING:
+    import torch
+
+    from tomoseg.unet import UNet
 
 VERSION = 1
 ENDING = ".tomoseg"
@@ -103,12 +107,33 @@ class Model:
     record: ModelRecord
     weights: Mapping[str, np.ndarray]
     samples: Samples | None
+    place: str = "the model"
 
     def network(self) -> UNet:
-        """Return the network with its weights, in evaluation mode."""
+        """Return the network with its weights, in evaluation mode.
+
+        Raises
+        ------
+        ModelFileError
+            If the weights do not fit it.
+        """
+        import torch
+
+        from tomoseg.unet import UNet
+
         network = UNet(self.record.network)
+        self._refuse_odd({name: tuple(value.shape) for name, value in network.state_dict().items()})
         network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
         return network.eval()
+
+    def _refuse_odd(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        found = {name: value.shape for name, value in self.weights.items()}
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        if odd:
+            raise ModelFileError(
+                f"{self.place}: {len(odd)} weights do not fit the network, the first {odd[0]} of shape "
+                f"{found.get(odd[0])}"
+            )
 
     @property
     def content(self) -> str:
@@ -225,7 +250,7 @@ def load_model(path: Path) -> Model:
     Raises
     ------
     ModelFileError
-        If it is no model file of this version: another version, truncated, a pickle, weights that do not fit.
+        If it is no model file of this version: another version, truncated, a pickle.
     """
     tensors, record = load_tensors(path)
     _check_version(path, record)
@@ -236,8 +261,9 @@ def load_model(path: Path) -> Model:
         place = ".".join(map(str, first["loc"]))
         raise ModelFileError(f"{path}: its record is damaged at {place!r}: {first['msg']}") from error
     weights = {name.removeprefix(_WEIGHT): value for name, value in tensors.items() if name.startswith(_WEIGHT)}
-    _check_weights(path, checked, weights)
-    return Model(checked, weights, _samples(path, tensors, len(checked.classes)))
+    if checked.network.classes != len(checked.classes):
+        raise ModelFileError(f"{path}: {len(checked.classes)} classes for a network of {checked.network.classes}")
+    return Model(checked, weights, _samples(path, tensors, len(checked.classes)), str(path))
 
 
 def _check_version(path: Path, record: Mapping[str, Any]) -> None:
@@ -247,19 +273,6 @@ def _check_version(path: Path, record: Mapping[str, Any]) -> None:
         raise ModelFileError(
             f"{path}: is of version {record.get('version')!r}; this tomoseg reads version {VERSION}. Train again, or "
             "install the tomoseg that wrote it"
-        )
-
-
-def _check_weights(path: Path, record: ModelRecord, weights: Mapping[str, np.ndarray]) -> None:
-    if record.network.classes != len(record.classes):
-        raise ModelFileError(f"{path}: {len(record.classes)} classes for a network of {record.network.classes}")
-    with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in UNet(record.network).state_dict().items()}
-    found = {name: value.shape for name, value in weights.items()}
-    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    if odd:
-        raise ModelFileError(
-            f"{path}: {len(odd)} weights do not fit the network, the first {odd[0]} of shape {found.get(odd[0])}"
         )
 
 

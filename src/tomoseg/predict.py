@@ -11,7 +11,7 @@ from jaxtyping import Float32, Shaped, UInt8
 from tomoseg.engine import Engine, Probabilities
 from tomoseg.labels import UNLABELLED
 from tomoseg.tiles import Tile, cut, tile_for_memory, tiles
-from tomoseg.unet import UNetConfig
+from tomoseg.unet_config import UNetConfig
 from tomoseg.window import Window
 
 Slice = Shaped[np.ndarray, "y x"]

@@ -22,7 +22,8 @@ from tomoseg.model_file import weights_of
 from tomoseg.muon import Muon
 from tomoseg.patches import BatchSource
 from tomoseg.recipe import Recipe
-from tomoseg.unet import UNet, UNetConfig
+from tomoseg.unet import UNet
+from tomoseg.unet_config import UNetConfig
 
 VALIDATIONS = 8
 CURVE_POINTS = 100

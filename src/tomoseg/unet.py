@@ -1,4 +1,4 @@
-"""The U-Net and its config.
+"""The U-Net.
 
 O. Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedical image segmentation, MICCAI 2015,
 DOI 10.1007/978-3-319-24574-4_28; with batch normalisation and convolutions that keep the size. If asked, squares of
@@ -12,72 +12,9 @@ from itertools import pairwise
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-
-class UNetConfig(BaseModel):
-    """Shape of a U-Net.
-
-    Examples
-    --------
-    >>> config = UNetConfig(classes=3, context=2)
-    >>> config.channels, config.grid, config.halo
-    (5, 8, 56)
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: int = Field(ge=2, le=32, description="number of classes")
-    context: int = Field(default=0, ge=0, le=8, description="slices on either side that the network sees")
-    widths: tuple[int, ...] = Field(
-        default=(16, 32, 64),
-        min_length=1,
-        max_length=6,
-        description="channels of each step, full resolution first",
-    )
-    bottleneck: int = Field(default=128, ge=1, le=4096, description="channels at the coarsest resolution")
-    stem: int = Field(
-        default=1,
-        ge=1,
-        le=4,
-        description="edge of the squares of pixels that become channels at the start, and pixels again at the end",
-    )
-    dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
-    )
-
-    @property
-    def channels(self) -> int:
-        """Input channels: the slice and its context, rising in z."""
-        return 2 * self.context + 1
-
-    @property
-    def grid(self) -> int:
-        """Edge of the pooling cells in pixels; inputs are whole cells."""
-        return self.stem << len(self.widths)
-
-    @property
-    def reach(self) -> int:
-        """Pixels beyond which no output pixel sees, along y and x, wherever it lies in its pooling cell."""
-        return max(
-            max(pixel - low, high - pixel) for pixel, (low, high) in enumerate(map(self._seen, range(self.grid)))
-        )
-
-    def _seen(self, pixel: int) -> tuple[int, int]:
-        # Backwards: two 3x3 convolutions see two pixels more on each side, enlarging one coarse pixel, pooling two.
-        low = high = pixel // self.stem
-        for _ in self.widths:
-            low, high = (low - 2) // 2, (high + 2) // 2
-        low, high = low - 2, high + 2
-        for _ in self.widths:
-            low, high = 2 * low - 2, 2 * high + 1 + 2
-        return self.stem * low, self.stem * (high + 1) - 1
-
-    @property
-    def halo(self) -> int:
-        """Pixels around a tile that the network is given: `reach`, rounded up to whole pooling cells."""
-        return -(-self.reach // self.grid) * self.grid
+from tomoseg.unet_config import UNetConfig
 
 
 class DoubleConvolution(nn.Sequential):

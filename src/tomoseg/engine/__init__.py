@@ -1,7 +1,6 @@
 """How a trained network is run: by torch, OpenVINO or ONNX Runtime."""
 
 from tomoseg.engine.base import Engine, EngineChoice, EngineName, Probabilities, Stack
-from tomoseg.engine.torch_engine import TorchEngine, limit_torch_threads
 
 __all__ = [
     "Engine",
@@ -9,6 +8,4 @@ __all__ = [
     "EngineName",
     "Probabilities",
     "Stack",
-    "TorchEngine",
-    "limit_torch_threads",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from tomoseg.engine.base import Engine, EngineChoice, EngineName
 from tomoseg.engine.gate import Trial, Verdict, judge
-from tomoseg.engine.torch_engine import TorchEngine, has_bf16, processor
+from tomoseg.engine.processor import has_bf16, processor
 from tomoseg.errors import SettingError
 from tomoseg.extras import load_extra
 from tomoseg.model_file import Model, trained_noise
@@ -67,7 +67,7 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
 
 def candidates(asked: Asked) -> Iterator[EngineChoice]:
     """Yield what is installed and what the processor can do, the first to be tried first; int8 is not checked yet."""
-    if asked == "auto" and _choice("torch").processor.startswith("cuda"):
+    if asked == "auto" and _gpu():
         yield _choice("torch")
     if asked in ("auto", "openvino") and _installed("openvino"):
         openvino = _choice("openvino")
@@ -86,7 +86,18 @@ def candidates(asked: Asked) -> Iterator[EngineChoice]:
 
 def _choice(name: EngineName) -> EngineChoice:
     library = "onnxruntime" if name == "onnx" else name
-    return EngineChoice(name=name, precision="f32", version=_version(library), processor=processor(gpu=name == "torch"))
+    return EngineChoice(
+        name=name, precision="f32", version=_version(library), processor=(name == "torch" and _gpu()) or processor()
+    )
+
+
+def _gpu() -> str:
+    """Return the name of the GPU that torch would run on; torch takes seconds to load, and is asked only if it may."""
+    if version("torch").endswith("+cpu"):
+        return ""
+    from tomoseg.engine.torch_engine import gpu
+
+    return gpu()
 
 
 def _installed(module: str) -> bool:
@@ -102,7 +113,7 @@ def cache_folder() -> Path:
 def int8_path(model: Model, cache: Path) -> Path:
     """Return where a model's int8 network is kept, without its ending."""
     libraries = f"openvino-{_version('openvino')}-nncf-{_version('nncf')}"
-    return cache / f"{model.content}-{libraries}-{re.sub(r'[^A-Za-z0-9]+', '_', processor(gpu=False))}"
+    return cache / f"{model.content}-{libraries}-{re.sub(r'[^A-Za-z0-9]+', '_', processor())}"
 
 
 def _int8(model: Model, choice: EngineChoice, *, threads: int, cache: Path, say: Say) -> EngineChoice | None:
@@ -139,6 +150,7 @@ def _kept_verdict(path: Path) -> Verdict | None:
 def _build(model: Model, path: Path, *, threads: int, say: Say) -> Verdict | None:
     """Quantise a model on half of its tiles, write it, and compare it with the exact one on the other half."""
     from tomoseg.engine import openvino_engine
+    from tomoseg.engine.torch_engine import TorchEngine
 
     trials = make_trials(model)
     if len(trials) < _FEWEST_TILES:
@@ -185,7 +197,7 @@ def make_engine(
     model, choice
         What it runs, and how.
     threads
-        Processor threads of a call; torch takes its own setting.
+        Processor threads of a call; of torch, of all its calls in this process from now on.
     at_a_time
         Calls that will run at a time.
     cache
@@ -198,6 +210,9 @@ def make_engine(
     """
     refuse_other_engine(choice)
     if choice.name == "torch":
+        from tomoseg.engine.torch_engine import TorchEngine, limit_torch_threads
+
+        limit_torch_threads(threads)
         return TorchEngine(model.network(), precision="bf16" if choice.precision == "bf16" else "f32")
     if choice.name == "onnx":
         from tomoseg.engine.onnx_engine import OnnxEngine

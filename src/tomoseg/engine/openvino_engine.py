@@ -10,16 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
-import torch
 
 from tomoseg.engine.base import Precision, Probabilities, Stack
-from tomoseg.engine.graph import Probable
 from tomoseg.extras import load_extra
-from tomoseg.unet import UNet
+
+if TYPE_CHECKING:
+    from tomoseg.unet import UNet
 
 
 def _load(module: str) -> Any:
@@ -70,6 +70,10 @@ class OpenVinoEngine:
 
 def convert(network: UNet) -> Any:
     """Return the OpenVINO model of a network and softmax, for any size of whole pooling cells."""
+    import torch
+
+    from tomoseg.engine.graph import Probable
+
     openvino = _load("openvino")
     config = network.config
     example = torch.zeros(1, config.channels, 4 * config.grid, 6 * config.grid)

@@ -12,44 +12,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tomoseg.engine.base import Probabilities, Stack
 from tomoseg.unet import DoubleConvolution, UNet
 
-_ROUNDING = (
-    "avx2",
-    "avx_vnni",
-    "avx512_f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_int8",
-    "amx_bf16",
-    "sve",
-    "bf16",
-    "i8mm",
-)
-"""Instructions with which libraries take other ways through a sum."""
-
 
 def limit_torch_threads(threads: int) -> None:
     """Let torch use at most `threads` processor threads."""
     torch.set_num_threads(threads)
 
 
-def has_bf16() -> bool:
-    """Return whether the processor multiplies bf16 itself; where it does not, torch's bf16 is slower than f32."""
-    return bool(torch.cpu.get_capabilities().get("amx_bf16"))
-
-
-def processor(*, gpu: bool) -> str:
-    """Return what sums are rounded by: the processor's vector instructions, or the GPU where there is one.
-
-    Examples
-    --------
-    >>> processor(gpu=False).split()[0] in ("x86_64", "aarch64", "arm64")
-    True
-    """
-    if gpu and torch.cuda.is_available():
-        return f"cuda {torch.cuda.get_device_name()}"
-    found = torch.cpu.get_capabilities()
-    there = [name for name in _ROUNDING if found.get(name)]
-    return " ".join([str(found.get("architecture", "unknown")), *there])
+def gpu() -> str:
+    """Return the name of the GPU that torch would run on; nothing where there is none."""
+    return f"cuda {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
 
 
 class TorchEngine:

@@ -72,7 +72,7 @@ class Reading(Common):
 def limit_threads(threads: int | None) -> None:
     """Let numerical libraries use at most `threads` threads, torch included; None leaves their own choice."""
     if threads is not None:
-        from tomoseg.engine import limit_torch_threads
+        from tomoseg.engine.torch_engine import limit_torch_threads
 
         threadpool_limits(limits=threads)
         limit_torch_threads(threads)

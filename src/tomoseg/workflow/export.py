@@ -78,8 +78,8 @@ def _check_target(settings: ExportSettings) -> None:
 
 def _compare(graph: Any, model: Model, settings: ExportSettings) -> float:
     """Return the largest difference from torch on two sizes; refuse to write what differs."""
-    from tomoseg.engine import TorchEngine
     from tomoseg.engine.onnx_engine import session
+    from tomoseg.engine.torch_engine import TorchEngine
 
     network, window = model.record.network, model.record.window
     exact, made = TorchEngine(model.network()), session(graph, threads=settings.threads or 1)

@@ -67,9 +67,10 @@ def _of_volume(source: Source) -> dict[str, Any]:
 
 def expected_cost(source: Source) -> dict[str, float]:
     """Measure how fast the default network runs here, and return the time and memory that segmenting would take."""
-    from tomoseg.engine import TorchEngine
+    from tomoseg.engine.torch_engine import TorchEngine
     from tomoseg.predict import DEFAULT_MEMORY
-    from tomoseg.unet import UNet, UNetConfig
+    from tomoseg.unet import UNet
+    from tomoseg.unet_config import UNetConfig
 
     engine = TorchEngine(UNet(UNetConfig(classes=3)).eval())
     stack = np.zeros((1, _TRIED_EDGE, _TRIED_EDGE), np.float32)

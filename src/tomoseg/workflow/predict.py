@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import psutil
 from pydantic import Field
+from threadpoolctl import threadpool_limits
 
 from tomoseg.errors import InputError, PairingError, SettingError
 from tomoseg.provenance import record
-from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, limit_threads
+from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target
 from tomoseg.workflow.console import Console, duration
 from tomoseg.workflow.reading import Source, open_source
 
@@ -65,7 +66,7 @@ class PredictSettings(Reading):
 
 def make_runner(model: Model) -> Runner:
     """Return the model ready to run with torch in float32, by which it is judged."""
-    from tomoseg.engine import TorchEngine
+    from tomoseg.engine.torch_engine import TorchEngine
     from tomoseg.predict import Runner, choose_tile
 
     network = model.record.network
@@ -116,7 +117,7 @@ def run(settings: PredictSettings, console: Console) -> None:
         console.say("what was begun can't go on with what is asked for now; beginning again")
         begun, plan = None, make_plan(settings, source, model, None, console)
     check_targets(settings, plan, model, source.volume.names[plan.box.z0 : plan.box.z1])
-    limit_threads(plan.threads)
+    threadpool_limits(limits=plan.threads)
     store = open_store(place, plan, begun, model)
     job = make_job(settings, store)
     began = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tomoseg.errors import SettingError
-from tomoseg.unet import UNetConfig
+from tomoseg.unet_config import UNetConfig
 from tomoseg.workflow.predict_plan import THICKNESS, Lanes, Shape
 
 EDGES = (1024, 768, 512, 384, 256, 128)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Shaped
+from threadpoolctl import threadpool_limits
 
 from tomoseg.blocks import (
     GreyStatistics,
@@ -29,7 +30,7 @@ from tomoseg.predict import Runner
 from tomoseg.slices import slice_numbers
 from tomoseg.volume import Region
 from tomoseg.volume.turned import TurnedVolume, turn_back
-from tomoseg.workflow.common import Reading, limit_threads
+from tomoseg.workflow.common import Reading
 from tomoseg.workflow.predict_plan import Plan, Task, axis_of, region_of
 from tomoseg.workflow.predict_store import Store
 from tomoseg.workflow.reading import Source, open_source
@@ -115,7 +116,7 @@ def _open_work(job: Job) -> Work:
 
     plan = Plan.model_validate_json(job.plan)
     lanes = plan.lanes
-    limit_threads(lanes.threads)
+    threadpool_limits(limits=lanes.threads)
     model = load_model(job.model)
     if model.content != plan.model:
         raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")

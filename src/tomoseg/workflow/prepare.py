@@ -26,7 +26,7 @@ from tomoseg.provenance import content_hash
 from tomoseg.recipe import Recipe
 from tomoseg.slices import Scan
 from tomoseg.splits import Kind, Role, Split, choose_block, smallest_gap, split_slices
-from tomoseg.unet import UNetConfig
+from tomoseg.unet_config import UNetConfig
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.console import Console
 
