@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ CHUNK: Shape = (16, 128, 128)
 
 _SHARD_EDGE = 1024
 _ZSTD_LEVEL = 1
+_PYRAMID_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -201,18 +204,25 @@ def build_pyramid(folder: Path) -> Iterator[float]:
     arrays: list[Any] = [group[str(level)] for level in range(len(ome["multiscales"][0]["datasets"]))]
     total = sum(array.size for array in arrays[1:])
     done = 0
-    for level, (finer, coarser) in enumerate(itertools.pairwise(arrays), start=1):
-        for region in shard_regions(coarser.shape[-3:], (coarser.shards or coarser.chunks)[-3:]):
-            double = tuple(
-                slice(2 * part.start, min(2 * part.stop, size))
-                for part, size in zip(region.slices, finer.shape[-3:], strict=True)
-            )
-            lead = np.ndindex(finer.shape[:-3])  # channel by channel, for all of them may not fit in memory
-            smaller = [reduce(np.asarray(finer[(*index, *double)])) for index in lead]
-            values = np.reshape(smaller, (*finer.shape[:-3], *smaller[0].shape))
-            write_shards(folder, values, region, level=level)
-            done += values.size
-            yield done / total
+    with ThreadPoolExecutor(_PYRAMID_THREADS) as pool:
+        for level, (finer, coarser) in enumerate(itertools.pairwise(arrays), start=1):
+            halve = partial(_halve, folder, level, finer, reduce)
+            for size in pool.map(halve, shard_regions(coarser.shape[-3:], (coarser.shards or coarser.chunks)[-3:])):
+                done += size
+                yield done / total
+
+
+def _halve(folder: Path, level: int, finer: Any, reduce: Callable[[np.ndarray], np.ndarray], region: Region) -> int:
+    """Make one shard of a level from the finer one; return its voxels."""
+    double = tuple(
+        slice(2 * part.start, min(2 * part.stop, size))
+        for part, size in zip(region.slices, finer.shape[-3:], strict=True)
+    )
+    lead = np.ndindex(finer.shape[:-3])  # channel by channel, for all of them may not fit in memory
+    smaller = [reduce(np.asarray(finer[(*index, *double)])) for index in lead]
+    values = np.reshape(smaller, (*finer.shape[:-3], *smaller[0].shape))
+    write_shards(folder, values, region, level=level)
+    return values.size
 
 
 def shard_regions(shape: Shape, edges: Shape) -> Iterator[Region]:
