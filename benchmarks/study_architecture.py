@@ -12,7 +12,6 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
-from torch import nn
 
 from common import DATA, PHANTOM_CLASSES, copied, facts, fit, make_phantom, record
-from tomoseg import unet
 from tomoseg.engine import openvino_engine
 from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.model_file import Model, load_model
@@ -40,43 +37,15 @@ TESTED = "Sandstone_Versa0150.tif"
 TILE = 512
 
 
-PLAIN = unet.DoubleConvolution
-
-
-class Depthwise(unet.DoubleConvolution):
-    """A 1x1 convolution that mixes channels, then a 5x5 one of each channel alone, with batch norms and ReLUs."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        nn.Sequential.__init__(
-            self,
-            nn.Conv2d(channels_in, channels_out, 1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels_out, channels_out, 5, padding=2, groups=channels_out, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(inplace=True),
-        )
-
-
-def use_depthwise() -> None:
-    """Build every network of depthwise blocks."""
-    unet.DoubleConvolution = Depthwise  # type: ignore[misc]
-
-
-def as_it_is() -> None:
-    """Build networks of the blocks that tomoseg has."""
-    unet.DoubleConvolution = PLAIN  # type: ignore[misc]
-
-
-CANDIDATES: dict[str, tuple[str, Callable[[], None]]] = {
-    "16-32-64, 128": ("widths = [16, 32, 64]\nbottleneck = 128", as_it_is),
-    "32-64, 128, stem 2": ("widths = [32, 64]\nbottleneck = 128\nstem = 2", as_it_is),
-    "48-96, 192, stem 2": ("widths = [48, 96]\nbottleneck = 192\nstem = 2", as_it_is),
-    "8-32-64, 128": ("widths = [8, 32, 64]\nbottleneck = 128", as_it_is),
-    "16-32, 64": ("widths = [16, 32]\nbottleneck = 64", as_it_is),
-    "24-48, 96, stem 2": ("widths = [24, 48]\nbottleneck = 96\nstem = 2", as_it_is),
-    "16-32-64, 128, depthwise": ("widths = [16, 32, 64]\nbottleneck = 128", use_depthwise),
-    "24-48-96, 192": ("widths = [24, 48, 96]\nbottleneck = 192", as_it_is),
+CANDIDATES = {
+    "16-32-64, 128": "widths = [16, 32, 64]\nbottleneck = 128",
+    "the same, nearest": "widths = [16, 32, 64]\nbottleneck = 128\nenlarge = 'nearest'",
+    "the same, nearest, one convolution first": "widths = [16, 32, 64]\nenlarge = 'nearest'\nfirst = 1",
+    "32-64, 128, stem 2": "widths = [32, 64]\nbottleneck = 128\nstem = 2",
+    "48-96, 192, stem 2": "widths = [48, 96]\nbottleneck = 192\nstem = 2",
+    "32-64, 128, stem 2, nearest": "widths = [32, 64]\nbottleneck = 128\nstem = 2\nenlarge = 'nearest'",
+    "8-32-64, 128": "widths = [8, 32, 64]\nbottleneck = 128",
+    "16-32, 64": "widths = [16, 32]\nbottleneck = 64",
 }
 
 
@@ -93,16 +62,13 @@ def main() -> None:
             for done in pool.map(subprocess.run, commands):
                 done.check_returncode()
         for name in CANDIDATES:
-            CANDIDATES[name][1]()
             record(given.out, "architecture_speed", candidate=name, **speeds(load_model(model_of(given.out, name))))
         return
     limit_threads(1)
-    recipe, change = CANDIDATES[given.only]
-    change()
     place = given.out / "architecture" / slug(given.only)
     place.mkdir(parents=True, exist_ok=True)
     file = place / "recipe.toml"
-    file.write_text(recipe + "\n", encoding="utf-8")
+    file.write_text(CANDIDATES[given.only] + "\n", encoding="utf-8")
     phantom, sandstone = train_both(given.out, place, str(file), given.steps)
     row = {**phantom, **{f"sandstone {name}": value for name, value in sandstone.items()}}
     record(given.out, "architecture", candidate=given.only, steps=given.steps, **row)

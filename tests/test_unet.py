@@ -12,9 +12,9 @@ from tomoseg.window import Window
 WINDOW = Window(low=0, high=1)
 
 
-def network(widths=(2, 3), bottleneck=4, context=0):
+def network(widths=(2, 3), bottleneck=4, context=0, **shape):
     torch.manual_seed(0)
-    made = UNet(UNetConfig(classes=3, context=context, widths=widths, bottleneck=bottleneck))
+    made = UNet(UNetConfig(classes=3, context=context, widths=widths, bottleneck=bottleneck, **shape))
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -61,8 +61,9 @@ def test_a_box_equals_that_part_of_the_whole_slice():
 @pytest.mark.parametrize(
     ("widths", "stem"), [((2,), 1), ((2, 2), 1), ((2, 2, 2), 1), ((2,), 2), ((2, 2), 2), ((2,), 3)]
 )
-def test_no_pixel_sees_further_than_the_reach_and_one_sees_as_far(widths, stem):
-    config = UNetConfig(classes=2, widths=widths, bottleneck=2, stem=stem)
+@pytest.mark.parametrize(("enlarge", "first"), [("transposed", 2), ("nearest", 1)])
+def test_no_pixel_sees_further_than_the_reach_and_one_sees_as_far(widths, stem, enlarge, first):
+    config = UNetConfig(classes=2, widths=widths, bottleneck=2, stem=stem, enlarge=enlarge, first=first)
     made = UNet(config).double().eval()
     for name, weight in made.named_parameters():
         torch.nn.init.uniform_(weight, 0.5, 1.0) if "bias" not in name else torch.nn.init.ones_(weight)
@@ -88,8 +89,18 @@ def test_a_constant_slice_gives_the_same_pooling_cell_everywhere():
     np.testing.assert_allclose(found, np.tile(found[:, :grid, :grid], (1, 36 // grid, 48 // grid)), atol=1e-6)
 
 
-def test_folded_batch_norms_change_nothing():
-    made = network()
+def test_a_constant_slice_is_the_same_everywhere_where_pixels_are_repeated():
+    made = network(enlarge="nearest")
+    runner = Runner(TorchEngine(made), made.config, WINDOW, 16)
+    found = np.zeros((3, 36, 48), np.float32)
+    for core, probabilities in runner.parts([np.full((36, 48), 0.3, np.float32)]):
+        found[(slice(None), *core)] = probabilities
+    np.testing.assert_allclose(found, np.broadcast_to(found[:, :1, :1], found.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [{}, {"stem": 2}, {"enlarge": "nearest", "first": 1}])
+def test_folded_batch_norms_change_nothing(shape):
+    made = network(**shape)
     image = np.random.default_rng(3).random((1, 32, 32)).astype(np.float32)
     with torch.inference_mode():
         direct = torch.softmax(made(torch.from_numpy(image[None])), 1)[0].numpy()

@@ -19,6 +19,11 @@ class Recipe(BaseModel):
 
     widths: tuple[int, ...] = Field(default=(16, 32, 64), description="channels of each step, full resolution first")
     bottleneck: int = Field(default=128, description="channels at the coarsest resolution")
+    enlarge: Literal["transposed", "nearest"] = Field(
+        default="transposed",
+        description="transposed convolution, or a 1x1 convolution whose result is repeated for each fine pixel",
+    )
+    first: int = Field(default=2, ge=1, le=2, description="convolutions before the first pooling")
     stem: int = Field(
         default=1,
         ge=1,

@@ -4,6 +4,8 @@ O. Ronneberger, P. Fischer, T. Brox, U-Net: convolutional networks for biomedica
 DOI 10.1007/978-3-319-24574-4_28; with batch normalisation and convolutions that keep the size. If asked, squares of
 pixels become channels at the start, and pixels again at the end: W. Shi et al., Real-time single image and video
 super-resolution using an efficient sub-pixel convolutional neural network, CVPR 2016, DOI 10.1109/CVPR.2016.207.
+Pixels that are repeated in place of a transposed convolution: A. Odena et al., Deconvolution and checkerboard
+artifacts, 2016, DOI 10.23915/distill.00003.
 """
 
 from __future__ import annotations
@@ -17,19 +19,16 @@ from torch import Tensor, nn
 from tomoseg.unet_config import UNetConfig
 
 
-class DoubleConvolution(nn.Sequential):
-    """Twice: 3x3 convolution, batch norm, ReLU."""
+class Convolutions(nn.Sequential):
+    """Once or twice: 3x3 convolution, batch norm, ReLU."""
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
-        super().__init__(
+    def __init__(self, channels_in: int, channels_out: int, *, n: int = 2) -> None:
+        layers: list[nn.Module] = []
+        for given in (channels_in, channels_out)[:n]:
             # no bias: the batch norm that follows has one
-            nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(inplace=True),
-        )
+            layers += [nn.Conv2d(given, channels_out, 3, padding=1, bias=False), nn.BatchNorm2d(channels_out)]
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
 
 
 class UNet(nn.Module):
@@ -46,16 +45,16 @@ class UNet(nn.Module):
         self.config = config
         widths = (*config.widths, config.bottleneck)
         cell = config.stem**2
-        self.gather = nn.PixelUnshuffle(config.stem)
-        self.first = DoubleConvolution(config.channels * cell, widths[0])
-        self.down = nn.ModuleList(DoubleConvolution(fine, coarse) for fine, coarse in pairwise(widths))
+        self.gather = nn.PixelUnshuffle(config.stem) if config.stem > 1 else nn.Identity()
+        self.first = Convolutions(config.channels * cell, widths[0], n=config.first)
+        self.down = nn.ModuleList(Convolutions(fine, coarse) for fine, coarse in pairwise(widths))
         self.pool = nn.MaxPool2d(2)
         self.drop = nn.Dropout2d(config.dropout)
         pairs = [*pairwise(widths)][::-1]
-        self.enlarge = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-        self.up = nn.ModuleList(DoubleConvolution(2 * fine, fine) for fine, _ in pairs)
+        self.enlarge = nn.ModuleList(_enlarge(config, coarse, fine) for fine, coarse in pairs)
+        self.up = nn.ModuleList(Convolutions(2 * fine, fine) for fine, _ in pairs)
         self.classify = nn.Conv2d(widths[0], config.classes * cell, 1)
-        self.spread = nn.PixelShuffle(config.stem)
+        self.spread = nn.PixelShuffle(config.stem) if config.stem > 1 else nn.Identity()
 
     def forward(self, image: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         """Return logits; y and x must be multiples of the config's `grid`."""
@@ -67,6 +66,13 @@ class UNet(nn.Module):
             features = convolve(torch.cat([steps.pop(), enlarge(features)], dim=1))  # twice y and x each time
         logits: Tensor = self.spread(self.classify(features))
         return logits
+
+
+def _enlarge(config: UNetConfig, coarse: int, fine: int) -> nn.Module:
+    """Return what doubles y and x. After the second no pattern of pooling cells is left where all pixels are alike."""
+    if config.enlarge == "transposed":
+        return nn.ConvTranspose2d(coarse, fine, 2, stride=2)
+    return nn.Sequential(nn.Conv2d(coarse, fine, 1), nn.Upsample(scale_factor=2, mode="nearest"))
 
 
 def parameters(network: nn.Module) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -32,6 +34,11 @@ class UNetConfig(BaseModel):
         le=4,
         description="edge of the squares of pixels that become channels at the start, and pixels again at the end",
     )
+    enlarge: Literal["transposed", "nearest"] = Field(
+        default="transposed",
+        description="transposed convolution, or a 1x1 convolution whose result is repeated for each fine pixel",
+    )
+    first: int = Field(default=2, ge=1, le=2, description="convolutions before the first pooling")
     dropout: float = Field(
         default=0.0, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
     )
@@ -59,8 +66,9 @@ class UNetConfig(BaseModel):
         for _ in self.widths:
             low, high = (low - 2) // 2, (high + 2) // 2
         low, high = low - 2, high + 2
-        for _ in self.widths:
-            low, high = 2 * low - 2, 2 * high + 1 + 2
+        for step in reversed(range(len(self.widths))):
+            seen = 2 if step else self.first
+            low, high = 2 * low - seen, 2 * high + 1 + seen
         return self.stem * low, self.stem * (high + 1) - 1
 
     @property

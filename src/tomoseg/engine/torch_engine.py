@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tomoseg.engine.base import Probabilities, Stack
-from tomoseg.unet import DoubleConvolution, UNet
+from tomoseg.unet import Convolutions, UNet
 
 
 def limit_torch_threads(threads: int) -> None:
@@ -56,8 +56,8 @@ def _fold(network: UNet) -> UNet:
     folded.load_state_dict(network.state_dict())
     folded.eval()
     for block in folded.modules():
-        if isinstance(block, DoubleConvolution):
-            for place in (0, 3):
+        if isinstance(block, Convolutions):
+            for place in range(0, len(block), 3):
                 block[place] = fuse_conv_bn_eval(block[place], block[place + 1])  # type: ignore[type-var, arg-type]
                 block[place + 1] = nn.Identity()
     return folded

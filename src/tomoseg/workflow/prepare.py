@@ -154,6 +154,8 @@ def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetC
         widths=recipe.widths,
         bottleneck=recipe.bottleneck,
         stem=recipe.stem,
+        enlarge=recipe.enlarge,
+        first=recipe.first,
         dropout=recipe.dropout,
     )
 
