@@ -20,10 +20,10 @@ class Recipe(BaseModel):
     widths: tuple[int, ...] = Field(default=(16, 32, 64), description="channels of each step, full resolution first")
     bottleneck: int = Field(default=128, description="channels at the coarsest resolution")
     enlarge: Literal["transposed", "nearest"] = Field(
-        default="transposed",
+        default="nearest",
         description="transposed convolution, or a 1x1 convolution whose result is repeated for each fine pixel",
     )
-    first: int = Field(default=2, ge=1, le=2, description="convolutions before the first pooling")
+    first: int = Field(default=1, ge=1, le=2, description="convolutions before the first pooling")
     stem: int = Field(
         default=1,
         ge=1,
@@ -59,6 +59,8 @@ FAST = Recipe()
 POSTER = Recipe(
     widths=(64, 128, 256, 512),
     bottleneck=1024,
+    enlarge="transposed",
+    first=2,
     dropout=0.0,
     context=0,
     patches=PatchSettings(size=128, batch=8, draw="small", turn=False, noise_std=(0.0, 0.0)),

@@ -69,10 +69,12 @@ def expected_cost(source: Source) -> dict[str, float]:
     """Measure how fast the default network runs here, and return the time and memory that segmenting would take."""
     from tomoseg.engine.torch_engine import TorchEngine
     from tomoseg.predict import DEFAULT_MEMORY
+    from tomoseg.recipe import FAST
     from tomoseg.unet import UNet
     from tomoseg.unet_config import UNetConfig
 
-    engine = TorchEngine(UNet(UNetConfig(classes=3)).eval())
+    shape = FAST.model_dump(include={"widths", "bottleneck", "stem", "enlarge", "first"})
+    engine = TorchEngine(UNet(UNetConfig(classes=3, **shape)).eval())
     stack = np.zeros((1, _TRIED_EDGE, _TRIED_EDGE), np.float32)
     engine.run(stack)
     began = time.perf_counter()
