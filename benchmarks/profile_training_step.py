@@ -12,7 +12,6 @@ from common import PHANTOM_CLASSES, fit, make_phantom, parse_out, record
 from tomoseg.losses import cross_entropy
 from tomoseg.recipe import FAST, POSTER, Recipe
 from tomoseg.train import matrix_rate, start
-from tomoseg.unet_config import UNetConfig
 
 SECONDS = 20.0
 CONTEXT = 2
@@ -21,9 +20,7 @@ CONTEXT = 2
 def network_times(recipe: Recipe) -> dict[str, float]:
     """Return seconds of the parts of a step, and its arithmetic in GFLOP."""
     context = CONTEXT if recipe.context is None else recipe.context
-    config = UNetConfig(
-        classes=3, context=context, widths=recipe.widths, bottleneck=recipe.bottleneck, dropout=recipe.dropout
-    )
+    config = recipe.network(classes=3, context=context)
     training = start(config, recipe, seed=0)
     size, batch = recipe.patches.size, recipe.patches.batch
     rng = np.random.default_rng(0)

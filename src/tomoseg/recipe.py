@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tomoseg.errors import SettingError
 from tomoseg.patches import PatchSettings
+from tomoseg.unet_config import UNetConfig
 
 
 class Recipe(BaseModel):
@@ -52,6 +53,11 @@ class Recipe(BaseModel):
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
     )
+
+    def network(self, *, classes: int, context: int) -> UNetConfig:
+        """Return the config of its network."""
+        shape = self.model_dump(include={"widths", "bottleneck", "enlarge", "first", "stem", "dropout"})
+        return UNetConfig(classes=classes, context=context, **shape)
 
 
 FAST = Recipe()

@@ -71,10 +71,8 @@ def expected_cost(source: Source) -> dict[str, float]:
     from tomoseg.predict import DEFAULT_MEMORY
     from tomoseg.recipe import FAST
     from tomoseg.unet import UNet
-    from tomoseg.unet_config import UNetConfig
 
-    shape = FAST.model_dump(include={"widths", "bottleneck", "stem", "enlarge", "first"})
-    engine = TorchEngine(UNet(UNetConfig(classes=3, **shape)).eval())
+    engine = TorchEngine(UNet(FAST.network(classes=3, context=0)).eval())
     stack = np.zeros((1, _TRIED_EDGE, _TRIED_EDGE), np.float32)
     engine.run(stack)
     began = time.perf_counter()

@@ -148,16 +148,7 @@ def prepare(
 
 def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetConfig:
     """Return the config of the network that a recipe asks for on these scans."""
-    return UNetConfig(
-        classes=len(scans[0].classes),
-        context=context,
-        widths=recipe.widths,
-        bottleneck=recipe.bottleneck,
-        stem=recipe.stem,
-        enlarge=recipe.enlarge,
-        first=recipe.first,
-        dropout=recipe.dropout,
-    )
+    return recipe.network(classes=len(scans[0].classes), context=context)
 
 
 def _same_type(scans: Sequence[Scan]) -> np.dtype[np.generic]:
