@@ -8,6 +8,7 @@ the interpreter of MONAI's environment (peers/README.md). What a quick engine lo
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -138,19 +139,25 @@ def flops(config: UNetConfig, edge: int) -> float:
 def monai(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
     """Time a slice with the best engine, and with MONAI's sliding window and the same network in float32."""
     config, script = model.record.network, Path(__file__).parent / "peers/monai_window.py"
-    _, height, width = END_TO_END
     choice = choose_engine(model, asked="auto", threads=THREADS, say=print)
-    edges = [-(-size // config.grid) * config.grid + 2 * config.halo for size in (height, width)]
-    ours = seconds_a_call(model, choice, np.random.default_rng(0).random((config.channels, *edges), np.float32))
     network = given.out / "network.pt"
     torch.jit.save(torch.jit.trace(model.network().eval(), torch.zeros(1, config.channels, 256, 256)), network)
     rows = []
-    for edge in MONAI_WINDOWS:
-        command = [given.monai, script, network, config.channels, height, width, edge, THREADS]
+    for size, edge in itertools.product((END_TO_END[1], LARGE[1]), MONAI_WINDOWS):
+        fed = -(-size // config.grid) * config.grid + 2 * config.halo
+        ours = seconds_a_call(model, choice, np.random.default_rng(0).random((config.channels, fed, fed), np.float32))
+        command = [given.monai, script, network, config.channels, size, size, edge, THREADS]
         done = subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
         theirs = json.loads(done.stdout.splitlines()[-1])["seconds"]
-        rows.append({"MONAI's window": edge, "its Mvoxel/s": height * width / theirs / 1e6,
-                     "ours": height * width / ours / 1e6, "ratio": theirs / ours})  # fmt: skip
+        rows.append(
+            {
+                "slice": size,
+                "MONAI's window": edge,
+                "its Mvoxel/s": size**2 / theirs / 1e6,
+                "ours": size**2 / ours / 1e6,
+                "ratio": theirs / ours,
+            }
+        )
     return rows
 
 
