@@ -184,7 +184,7 @@ def end(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
 def memory(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
     """Watch the memory of all processes of a run that has promised 1 GB, on 2 GB of voxels."""
     source = volume(given.out / "large.raw", LARGE, model)
-    took, peak = verb(given, source, given.out / "large.zarr", "--force", "--memory", "1GB")
+    took, peak = verb(given, source, given.out / "large.zarr", "--force", "--memory", "1GB", look=0.1)
     return [{"shape": LARGE, "peak MB": peak / 1e6, "promised MB": 1000, "seconds": took}]
 
 
@@ -227,14 +227,19 @@ def volume(path: Path, shape: tuple[int, int, int], model: Model) -> Path:
     return path
 
 
-def verb(given: argparse.Namespace, source: Path, out: Path, *words: str) -> tuple[float, float]:
-    """Run `tomoseg predict`; return its seconds and the peak of the memory of all its processes (PSS) in bytes."""
+def verb(given: argparse.Namespace, source: Path, out: Path, *words: str, look: float = 5.0) -> tuple[float, float]:
+    """Run `tomoseg predict`; return its seconds and the peak of the memory of all its processes (PSS) in bytes.
+
+    Looking every `look` seconds takes the processor from it, some hundredths of a second each time.
+    """
     command = [sys.executable, "-m", "tomoseg", "predict", str(given.model), str(source), "-o", str(out)]
-    began, peak = time.perf_counter(), 0.0
+    began = looked = time.perf_counter()
+    peak = 0.0
     process = subprocess.Popen([*command, "--engine", given.engine, *words], stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        peak = max(peak, pss(process.pid))
-        time.sleep(0.1)
+        if time.perf_counter() - looked >= look:
+            peak, looked = max(peak, pss(process.pid)), time.perf_counter()
+        time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"tomoseg predict failed with {process.returncode}")
     return time.perf_counter() - began, peak
