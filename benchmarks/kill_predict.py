@@ -7,6 +7,7 @@ processes of the run get SIGKILL. With `--workers 2` only one worker is killed, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -53,7 +54,8 @@ def try_engine(engine: str, given: argparse.Namespace) -> dict[str, object]:
         wait = draw.uniform(0.3, max(3.0, seconds * (1 - kill / given.kills)))
         time.sleep(wait)
         alive = process.poll() is None
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         moments.append({"after_s": round(wait, 2), "was_running": alive, "blocks_done": blocks(killed)})
         print(engine, moments[-1], flush=True)

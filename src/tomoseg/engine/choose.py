@@ -25,6 +25,7 @@ Asked = Literal["auto", "torch", "openvino", "onnx"]
 Say = Callable[[str], None]
 
 _FEWEST_TILES = 4
+_QUANTISED = 2  # the way in which `quantise` does it: another one, another network
 _MODULES = (("openvino", "openvino", "fast"), ("onnx", "onnxruntime", "onnx"), ("onnx", "onnxscript", "onnx"))
 
 
@@ -112,7 +113,7 @@ def cache_folder() -> Path:
 
 def int8_path(model: Model, cache: Path) -> Path:
     """Return where a model's int8 network is kept, without its ending."""
-    libraries = f"openvino-{_version('openvino')}-nncf-{_version('nncf')}"
+    libraries = f"{_QUANTISED}-openvino-{_version('openvino')}-nncf-{_version('nncf')}"
     return cache / f"{model.content}-{libraries}-{re.sub(r'[^A-Za-z0-9]+', '_', processor())}"
 
 

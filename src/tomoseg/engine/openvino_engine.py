@@ -84,13 +84,26 @@ def convert(network: UNet) -> Any:
 
 
 def quantise(model: Any, stacks: Sequence[Stack]) -> Any:
-    """Return an int8 version of an OpenVINO model, calibrated on network inputs (channel, y, x)."""
+    """Return an int8 version of an OpenVINO model, calibrated on network inputs (channel, y, x).
+
+    The first convolution stays in float32: noisy inputs span three windows and more, of which 256 levels are too coarse
+    for a clean slice. It costs a thirtieth of the speed and saves half of the differing labels and more.
+    """
     nncf = _load("nncf")
+    convolutions = [node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution"]
+    kept = nncf.IgnoredScope(names=[convolutions[0].get_friendly_name()])
     logging.getLogger("nncf").setLevel(logging.ERROR)
     given = nncf.Dataset([np.ascontiguousarray(stack)[None] for stack in stacks])
     mixed = nncf.QuantizationPreset.MIXED
     with contextlib.redirect_stdout(io.StringIO()):  # its own progress bars
-        return nncf.quantize(model, given, subset_size=len(stacks), preset=mixed, fast_bias_correction=False)
+        return nncf.quantize(
+            model,
+            given,
+            subset_size=len(stacks),
+            preset=mixed,
+            fast_bias_correction=False,
+            ignored_scope=kept,
+        )
 
 
 def save(model: Any, path: Path) -> None:
