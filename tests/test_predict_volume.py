@@ -282,7 +282,7 @@ def test_another_processor_is_refused(
     tmp_path: Path, model: Path, source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     interrupt(model, source, tmp_path / "out.zarr")
-    monkeypatch.setattr("tomoseg.engine.choose.processor", lambda *, gpu: "x86_64 avx2 avx512_f")
+    monkeypatch.setattr("tomoseg.engine.choose.processor", lambda: "x86_64 avx2 avx512_f")
     assert predict(model, source, tmp_path / "out.zarr") == 2
     assert "this one has x86_64 avx2 avx512_f" in capsys.readouterr().err
 
