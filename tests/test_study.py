@@ -113,8 +113,10 @@ def test_the_interval_of_the_tolerated_level_holds_it_and_needs_five_blocks():
 
 
 def test_errors_of_opposite_sign_in_two_seeds_do_not_cancel():
+    def largest(counts):
+        return float(np.abs(fraction_errors(counts)).max())
+
     one, other = [[90, 10], [0, 100]], [[100, 0], [10, 90]]
-    largest = lambda counts: float(np.abs(fraction_errors(counts)).max())  # noqa: E731
     assert seed_means(np.array([[one], [other]]), largest) == [5.0]
 
 
@@ -390,6 +392,7 @@ def test_a_filtered_scan_has_no_exposure(scan, tmp_path):
         (("--to-the-end", "always"), "baseline"),
         (("--shares", "1.5"), "between 0 and 1"),
         (("--epochs", "2"), "one of them"),
+        (("--patch", "100"), "multiple of 16"),
         (("--levels", "nan"), "0 or more"),
         (("--test", "none"), "no labelled slice"),
         (("--kind", "beam-hardening", "--levels", "60"), "from 0 to 50"),

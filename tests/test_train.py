@@ -4,11 +4,11 @@ import torch
 
 from tomoseg.checkpoint import load_checkpoint, save_checkpoint
 from tomoseg.checks import Check
-from tomoseg.errors import ModelFileError
+from tomoseg.errors import ModelFileError, SettingError
 from tomoseg.losses import cross_entropy
 from tomoseg.model_file import weights_of
 from tomoseg.patches import PatchSettings
-from tomoseg.recipe import Recipe
+from tomoseg.recipe import Recipe, load_recipe
 from tomoseg.train import Budget, make_fabric, rate_factor, start, train
 from tomoseg.unet_config import UNetConfig
 
@@ -149,3 +149,21 @@ def test_without_any_label_the_loss_is_zero():
         loss.backward()
         assert loss.item() == 0
         assert not logits.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("widths = []", "widths: "),
+        ("widths = [0]", "widths.0: "),
+        ("[patches]\nsize = 100", "whole pooling cells of 8; take 96"),
+        ("stem = 3", "whole pooling cells of 24; take 120"),
+        ("width = 3", "width: "),
+    ],
+)
+def test_a_recipe_that_no_network_can_have_is_refused_when_it_is_read(tmp_path, text, said):
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(SettingError, match=r"r\.toml") as caught:
+        load_recipe(str(tmp_path / "r.toml"))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

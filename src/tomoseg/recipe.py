@@ -6,34 +6,19 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from tomoseg.errors import SettingError
 from tomoseg.patches import PatchSettings
-from tomoseg.unet_config import UNetConfig
+from tomoseg.unet_config import Dropout, Enlarge, First, NetworkShape, UNetConfig
 
 
-class Recipe(BaseModel):
+class Recipe(NetworkShape):
     """How a network is built and trained; the defaults are the recipe `fast`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    widths: tuple[int, ...] = Field(default=(16, 32, 64), description="channels of each step, full resolution first")
-    bottleneck: int = Field(default=128, description="channels at the coarsest resolution")
-    enlarge: Literal["transposed", "nearest"] = Field(
-        default="nearest",
-        description="transposed convolution, or a 1x1 convolution whose result is repeated for each fine pixel",
-    )
-    first: int = Field(default=1, ge=1, le=2, description="convolutions before the first pooling")
-    stem: int = Field(
-        default=1,
-        ge=1,
-        le=4,
-        description="edge of the squares of pixels that become channels at the start, and pixels again at the end",
-    )
-    dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
-    )
+    enlarge: Enlarge = "nearest"
+    first: First = 1
+    dropout: Dropout = 0.5
     context: int | None = Field(default=None, description="context slices; None: 2 where slices are neighbours, else 0")
     patches: PatchSettings = PatchSettings()
     optimiser: Literal["muon", "adamw", "adam"] = Field(
@@ -54,10 +39,18 @@ class Recipe(BaseModel):
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
     )
 
+    @model_validator(mode="after")
+    def _whole_cells(self) -> Recipe:
+        if self.patches.size % self.grid:
+            near = max(1, round(self.patches.size / self.grid)) * self.grid
+            raise ValueError(
+                f"patches of {self.patches.size} pixels do not hold whole pooling cells of {self.grid}; take {near}"
+            )
+        return self
+
     def network(self, *, classes: int, context: int) -> UNetConfig:
         """Return the config of its network."""
-        shape = self.model_dump(include={"widths", "bottleneck", "enlarge", "first", "stem", "dropout"})
-        return UNetConfig(classes=classes, context=context, **shape)
+        return UNetConfig(classes=classes, context=context, **self.model_dump(include=set(NetworkShape.model_fields)))
 
 
 FAST = Recipe()
@@ -109,4 +102,5 @@ def load_recipe(name: str) -> Recipe:
         raise SettingError(f"{path}: is no TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise SettingError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        place = [".".join(map(str, first["loc"]))] if first["loc"] else []
+        raise SettingError(": ".join([str(path), *place, first["msg"].removeprefix("Value error, ")])) from error

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Enlarge = Annotated[
+    Literal["transposed", "nearest"],
+    Field(description="transposed convolution, or a 1x1 convolution whose result is repeated for each fine pixel"),
+]
+First = Annotated[int, Field(ge=1, le=2, description="convolutions before the first pooling")]
+Dropout = Annotated[
+    float, Field(ge=0, lt=1, description="share of the bottleneck's channels left out at a training step")
+]
 
-class UNetConfig(BaseModel):
-    """Shape of a U-Net.
 
-    Examples
-    --------
-    >>> config = UNetConfig(classes=3, context=2)
-    >>> config.channels, config.grid, config.halo
-    (5, 8, 56)
-    """
+class NetworkShape(BaseModel):
+    """What of a network a recipe chooses; the defaults are those of model files that do not say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    classes: int = Field(ge=2, le=32, description="number of classes")
-    context: int = Field(default=0, ge=0, le=8, description="slices on either side that the network sees")
-    widths: tuple[int, ...] = Field(
-        default=(16, 32, 64),
-        min_length=1,
-        max_length=6,
-        description="channels of each step, full resolution first",
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(16, 32, 64), min_length=1, max_length=6, description="channels of each step, full resolution first"
     )
     bottleneck: int = Field(default=128, ge=1, le=4096, description="channels at the coarsest resolution")
     stem: int = Field(
@@ -34,24 +31,33 @@ class UNetConfig(BaseModel):
         le=4,
         description="edge of the squares of pixels that become channels at the start, and pixels again at the end",
     )
-    enlarge: Literal["transposed", "nearest"] = Field(
-        default="transposed",
-        description="transposed convolution, or a 1x1 convolution whose result is repeated for each fine pixel",
-    )
-    first: int = Field(default=2, ge=1, le=2, description="convolutions before the first pooling")
-    dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the bottleneck's channels left out at a training step"
-    )
-
-    @property
-    def channels(self) -> int:
-        """Input channels: the slice and its context, rising in z."""
-        return 2 * self.context + 1
+    enlarge: Enlarge = "transposed"
+    first: First = 2
+    dropout: Dropout = 0.0
 
     @property
     def grid(self) -> int:
         """Edge of the pooling cells in pixels; inputs are whole cells."""
         return self.stem << len(self.widths)
+
+
+class UNetConfig(NetworkShape):
+    """Shape of a U-Net, with its input and its classes.
+
+    Examples
+    --------
+    >>> config = UNetConfig(classes=3, context=2)
+    >>> config.channels, config.grid, config.halo
+    (5, 8, 56)
+    """
+
+    classes: int = Field(ge=2, le=32, description="number of classes")
+    context: int = Field(default=0, ge=0, le=8, description="slices on either side that the network sees")
+
+    @property
+    def channels(self) -> int:
+        """Input channels: the slice and its context, rising in z."""
+        return 2 * self.context + 1
 
     @property
     def reach(self) -> int:

@@ -13,7 +13,7 @@ _ROUNDING = (
 )
 """Instructions with which libraries take other ways through a sum, as Linux calls them."""
 
-_AS_TORCH_SAYS = {"avx512_f": "avx512f"}
+_FROM_TORCH = {"avx512_f": "avx512f", "fma3": "fma"}
 
 
 def processor() -> str:
@@ -42,6 +42,6 @@ def _instructions() -> frozenset[str]:
         import torch
 
         found = torch.cpu.get_capabilities()
-        return frozenset(_AS_TORCH_SAYS.get(name, name) for name, has in found.items() if has is True)
+        return frozenset(_FROM_TORCH.get(name, name) for name, has in found.items() if has is True)
     line = re.search(r"^(?:flags|Features)\s*:(.*)$", told, re.MULTILINE)
     return frozenset(line[1].split()) if line else frozenset()

@@ -206,14 +206,14 @@ def build_pyramid(folder: Path) -> Iterator[float]:
     done = 0
     with ThreadPoolExecutor(_PYRAMID_THREADS) as pool:
         for level, (finer, coarser) in enumerate(itertools.pairwise(arrays), start=1):
-            halve = partial(_halve, folder, level, finer, reduce)
+            halve = partial(_halve, folder=folder, level=level, finer=finer, reduce=reduce)
             for size in pool.map(halve, shard_regions(coarser.shape[-3:], (coarser.shards or coarser.chunks)[-3:])):
                 done += size
                 yield done / total
 
 
-def _halve(folder: Path, level: int, finer: Any, reduce: Callable[[np.ndarray], np.ndarray], region: Region) -> int:
-    """Make one shard of a level from the finer one; return its voxels."""
+def _halve(region: Region, *, folder: Path, level: int, finer: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> int:
+    """Make one shard of a level, that of `region`, from the finer one; return its voxels."""
     double = tuple(
         slice(2 * part.start, min(2 * part.stop, size))
         for part, size in zip(region.slices, finer.shape[-3:], strict=True)

@@ -170,7 +170,7 @@ def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Conso
     for which, tasks in todo.items():
         if tasks:
             title = "segmenting" if which == "labels" else f"along {which}"
-            _run_pass(settings, job, tasks, store.plan.lanes, title, console)
+            _run_pass(settings, job, tasks, lanes=store.plan.lanes, title=title, console=console)
     return sum(int(np.prod(task.region.shape, dtype=np.int64)) for task in labels)
 
 
@@ -182,7 +182,7 @@ def _missing(store: Store, which: Any, console: Console) -> list[Task]:
 
 
 def _run_pass(
-    settings: PredictSettings, job: Job, tasks: list[Task], lanes: Lanes, title: str, console: Console
+    settings: PredictSettings, job: Job, tasks: list[Task], *, lanes: Lanes, title: str, console: Console
 ) -> None:
     from tomoseg.workflow.predict_run import run_here, run_on_cluster
 

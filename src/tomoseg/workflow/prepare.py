@@ -125,7 +125,9 @@ def prepare(
     network = network_for(recipe, scans, context=context)
     window = fit_window(_training_grey(scans, splits))
     low, high = _noise_range(noise_std or recipe.patches.noise_std, window, dtype)
-    drawn = _training_slices(scans, splits, context, n_classes, reach or network.reach, console)
+    drawn = _training_slices(
+        scans, splits, context=context, n_classes=n_classes, reach=reach or network.reach, console=console
+    )
     noise = FreshNoise(low, high, recipe.patches.noise_power)
     source = patch_source(drawn, recipe.patches, window=window, noise=noise, rng=np.random.default_rng([seed, 1]))
     checks = tuple(
@@ -182,7 +184,7 @@ def _noise_range(asked: tuple[float, float] | None, window: Window, dtype: np.dt
 
 
 def _training_slices(
-    scans: Sequence[Scan], splits: Sequence[Split], context: int, n_classes: int, reach: int, console: Console
+    scans: Sequence[Scan], splits: Sequence[Split], *, context: int, n_classes: int, reach: int, console: Console
 ) -> tuple[TrainingSlice, ...]:
     places = [(scan, split, z) for scan, split in zip(scans, splits, strict=True) for z in _zs(scan, split, "train")]
     shares = np.mean([class_shares(scan.read_label(z), n_classes) for scan, _, z in places], axis=0)

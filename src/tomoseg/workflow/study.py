@@ -86,7 +86,9 @@ class StudySettings(Reading):
         int | None, Field(ge=1, description="instead: steps of the poster's batch, the same patches for all")
     ] = None
     batch: Annotated[int, Field(ge=1, description="patches in a step of the poster's recipe")] = 8
-    patch: Annotated[int, Field(ge=16, description="edge of a crop in pixels")] = 128
+    patch: Annotated[
+        int, Field(ge=16, multiple_of=16, description="edge of a crop in pixels, whole pooling cells of 16")
+    ] = 128
     noise_once: Annotated[bool, Field(description="each crop keeps its noise; else it is drawn at every step")] = False
     to_the_end: Annotated[
         tuple[str, ...],
@@ -191,10 +193,10 @@ def run(settings: StudySettings, console: Console) -> None:
     layout = open_study(settings, console)
     try_levels(settings, layout)
     settings = _with_known_noise(settings, layout, console)
-    cells = plan(settings, layout)
-    refuse_other_study(settings, layout)
+    cells, wanted = plan(settings, layout), fingerprint(settings, layout)
+    refuse_other_study(settings, wanted)
     with only_one(settings.out):
-        claim_folder(settings, layout)
+        claim_folder(settings.out, wanted)
         _run_missing(settings, layout, cells, console)
 
 
@@ -306,7 +308,7 @@ def _end_share(text: str) -> float | None:
     return share
 
 
-def refuse_other_study(settings: StudySettings, layout: Layout) -> None:
+def refuse_other_study(settings: StudySettings, wanted: Mapping[str, Any]) -> None:
     """Refuse a folder that holds another study or report, if `force` is off; nothing is changed.
 
     Raises
@@ -320,7 +322,7 @@ def refuse_other_study(settings: StudySettings, layout: Layout) -> None:
     if not mark.exists():
         check_folder(settings.out, force=settings.force)
         return
-    found, wanted = json.loads(mark.read_text(encoding="utf-8")), _fingerprint(settings, layout)
+    found = json.loads(mark.read_text(encoding="utf-8"))
     names = _differing(found, wanted)
     if names == ["threads"] and not settings.force:
         raise OutputError(
@@ -334,7 +336,7 @@ def refuse_other_study(settings: StudySettings, layout: Layout) -> None:
         )
 
 
-def claim_folder(settings: StudySettings, layout: Layout) -> None:
+def claim_folder(out: Path, wanted: Mapping[str, Any]) -> None:
     """Make the study's folder, or find that it holds this very study; cells and report of another one are dropped.
 
     Raises
@@ -344,12 +346,12 @@ def claim_folder(settings: StudySettings, layout: Layout) -> None:
     """
     from tomoseg.report import write_json
 
-    mark, wanted = settings.out / "cells" / "study.json", _fingerprint(settings, layout)
+    mark = out / "cells" / "study.json"
     if mark.exists() and not _differing(json.loads(mark.read_text(encoding="utf-8")), wanted):
         return
     cells = [f"cells/{name}" for name in ("*-s[0-9]*.json", "*-s[0-9]*.tomoseg", "*-s[0-9]*.failed.txt")]
     for pattern in (*cells, *_WRITTEN):
-        for file in settings.out.glob(pattern):
+        for file in out.glob(pattern):
             file.unlink()
     write_json(mark, wanted)
 
@@ -363,7 +365,7 @@ def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]
     return sorted(name for name in wanted if found.get(name, defaults.get(name)) != wanted[name])
 
 
-def _fingerprint(settings: StudySettings, layout: Layout) -> dict[str, Any]:
+def fingerprint(settings: StudySettings, layout: Layout) -> dict[str, Any]:
     """Return what every cell depends on: data, settings, recipes."""
     from tomoseg.recipe import RECIPES
     from tomoseg.workflow.study_run import threads_of

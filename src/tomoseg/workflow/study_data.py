@@ -175,13 +175,13 @@ def prepare_cell(cell: Cell, layout: Layout, settings: StudySettings) -> work.Pr
     scale, rng = GreyScale(scan.volume.dtype, prepared.window), np.random.default_rng([cell.seed, 5])
     degraded = Degraded(scan, find_kind(settings.kind), level_of(cell, settings), scale, cell.seed)
     share = cell.share or 0.0
-    source = _partly_degraded(prepared.source, degraded, cell, settings, rng)
+    source = _partly_degraded(prepared.source, degraded, cell=cell, settings=settings, rng=rng)
     top = settings.trained_noise_std if cell.varied else None
     return replace(prepared, source=source, checks=_checks(prepared, degraded, share, rng, varied_to=top))
 
 
 def _partly_degraded(
-    source: PatchSource, degraded: Degraded, cell: Cell, settings: StudySettings, rng: np.random.Generator
+    source: PatchSource, degraded: Degraded, *, cell: Cell, settings: StudySettings, rng: np.random.Generator
 ) -> PatchSource:
     """Degrade a share of the training images, as in the poster: of the crops by noise, else of whole slices."""
     share = cell.share or 0.0
