@@ -404,4 +404,5 @@ def test_wrong_settings_get_one_line_and_leave_nothing(scan, tmp_path, capsys, g
     complaint = capsys.readouterr().err.strip()
     assert said in complaint
     assert "\n" not in complaint
+    assert "error," not in complaint  # the words of the library that found it
     assert not out.exists()

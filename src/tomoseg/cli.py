@@ -16,7 +16,8 @@ from tomoseg import __version__
 from tomoseg.errors import TomosegError
 
 _REFUSED = re.compile(
-    r"validation error for \w+ (?P<field>\w+)\S* (?P<reason>.+?) \[type=\w+, input_value=(?P<value>.+?), input_type"
+    r"validation error for \w+ (?:Value error, |(?P<field>\w+)\S* (?:Value error, )?)(?P<reason>.+?) "
+    r"\[type=\w+, input_value=(?P<value>.+?), input_type"
 )
 
 DONE, OUR_FAULT, USERS_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -148,6 +149,8 @@ def one_line(box: str) -> str:
     refused = _REFUSED.search(text)
     if refused is None:
         return re.sub(r"\[/?bold\]", "", text).rstrip(".")
+    if refused["field"] is None:  # what was given does not fit together
+        return refused["reason"]
     return f"--{refused['field'].replace('_', '-')} {refused['value']}: {refused['reason'].lower()}"
 
 
