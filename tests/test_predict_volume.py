@@ -192,7 +192,7 @@ def test_blocks_that_are_there_are_not_done_again(tmp_path: Path, model: Path, s
     assert (out / "0/c/1/0/0").stat().st_mtime_ns > before
 
 
-@pytest.mark.parametrize("changed", ["source", "model", "options"])
+@pytest.mark.parametrize("changed", ["source", "model", "options", "window"])
 def test_what_has_changed_in_the_meantime_is_noticed(
     tmp_path: Path, model: Path, source: Path, changed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,13 +206,14 @@ def test_what_has_changed_in_the_meantime_is_noticed(
     elif changed == "model":
         model = make_model(tmp_path / "other.tomoseg", seed=1)
     else:
-        words = ["--values", "indices"]
+        words = ["--values", "indices"] if changed == "options" else ["--window", "refit"]
     assert predict(model, tmp_path / "scan.tif", out, *words) == 2
     said = capsys.readouterr().err
     expected = {
         "source": "the source, its mask or how it is read has changed",
         "model": "begun with another model",
         "options": "begun with values",
+        "window": "begun with window",
     }
     assert expected[changed] in said
     assert "--force" in said
@@ -462,6 +463,20 @@ def test_a_finished_output_is_replaced_only_when_asked_and_only_by_a_finished_on
     assert open_volume(out).shape == (8, *SHAPE[1:])
     assert predict(model, source, out, "--force") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
+def test_a_scan_in_other_grey_values_is_segmented_with_the_window_refitted(
+    tmp_path: Path, model: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = open_volume(source).read(Region.whole(SHAPE))
+    write(tmp_path / "other.tif", np.float32(0.001) * values.astype(np.float32) - 3)
+    assert predict(model, tmp_path / "other.tif", tmp_path / "refused.zarr") == 2
+    assert "--window refit" in capsys.readouterr().err
+    for given, out in ((source, "own.zarr"), (tmp_path / "other.tif", "other.zarr")):
+        assert predict(model, given, tmp_path / out, "--window", "refit") == 0
+    assert (labels(tmp_path / "own.zarr") == labels(tmp_path / "other.zarr")).mean() > 0.9999
+    summary = json.loads((tmp_path / "other.zarr/tomoseg/provenance.json").read_text())["summary"]
+    assert summary["unlike_training"] == []
 
 
 def test_slices_unlike_the_training_data_are_named(tmp_path: Path, model: Path) -> None:

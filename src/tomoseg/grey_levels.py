@@ -19,6 +19,7 @@ _FULL_RANGE = 65535
 _BINS = 256
 _SAMPLED = 16
 _MEASURED = 4
+_MOST_VALUES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,37 @@ def inspect_grey_levels(volume: Volume, *, region: Region | None = None, inside:
         noise_std_65535=in_design_unit(noise, volume.dtype),
         blur_px=blur,
     )
+
+
+def sample_values(volume: Volume, *, region: Region, inside: Inside) -> Iterator[np.ndarray]:
+    """Yield grey values of at most 16 evenly spaced slices of `volume`, some four million in all.
+
+    Parameters
+    ----------
+    volume
+        The tomogram.
+    region
+        The part that counts.
+    inside
+        Field of view: slice number of the volume -> pixels (y, x) of the whole slice that count.
+
+    Raises
+    ------
+    VolumeError
+        If a slice cannot be read.
+
+    Examples
+    --------
+    >>> from tomoseg.volume import ArrayVolume
+    >>> ramp = ArrayVolume(np.arange(6, dtype=np.uint16).reshape(2, 1, 3))
+    >>> list(sample_values(ramp, region=Region(1, 2, 0, 1, 0, 3), inside=lambda z: np.array([[True, False, True]])))
+    [array([3, 5], dtype=uint16)]
+    """
+    numbers = _evenly(region.z0, region.z1, _SAMPLED)
+    pixels = len(numbers) * region.shape[1] * region.shape[2]
+    step = math.ceil(pixels / _MOST_VALUES)
+    for values in _inner(volume, region, numbers, inside):
+        yield values[::step]
 
 
 def in_design_unit(noise_std: float, dtype: np.dtype[Any]) -> float | None:

@@ -47,6 +47,13 @@ class PredictSettings(Reading):
         ),
     ] = False
     uncertainty: Annotated[bool, Field(description="write where the model is unsure, too: entropy, 0 to 255")] = False
+    window: Annotated[
+        Literal["model", "refit"],
+        Field(
+            description="how grey values are read: as in the training scan, or refit to this one, for the same phases "
+            "under another exposure, scaling or type"
+        ),
+    ] = "model"
     engine: Annotated[
         Literal["auto", "torch", "openvino", "onnx"],
         Field(
@@ -84,7 +91,7 @@ def refuse_other_type(record: ModelRecord, volume: Volume) -> None:
     if str(volume.dtype) != record.grey_type:
         raise PairingError(
             f"{volume.names[0]} holds {volume.dtype} grey values, the model was trained on {record.grey_type}; "
-            "convert one of them as the other was, or train on this type"
+            "convert one of them as the other was, train on this type, or predict with --window refit"
         )
 
 
@@ -102,7 +109,8 @@ def run(settings: PredictSettings, console: Console) -> None:
     begun = begun_plan(place)
     _check_targets(settings, model, place, begun)
     source = open_source(settings.source, settings)
-    refuse_other_type(model.record, source.volume)
+    if settings.window == "model":
+        refuse_other_type(model.record, source.volume)
     check_source(source, model, settings)
     if settings.axes == "zyx" and isinstance(source.volume, PagedVolume):
         console.say(

@@ -10,10 +10,12 @@ import psutil
 
 from tomoseg.engine.choose import choose_engine, refuse_other_engine
 from tomoseg.errors import SettingError
+from tomoseg.grey_levels import sample_values
 from tomoseg.labels import UNLABELLED, outside_value
 from tomoseg.model_file import Model
 from tomoseg.predict import bytes_per_pixel
 from tomoseg.slices import slice_numbers
+from tomoseg.window import Window, fit_window
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.predict_memory import Needs, choose_block, parse_memory
@@ -96,6 +98,7 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
         values=settings.values,
         probabilities=settings.probabilities,
         uncertainty=settings.uncertainty,
+        window=_window(settings, source, model, console),
         voxel_size_um=volume.voxel_size_um,
         label_values=values,
         label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),
@@ -110,6 +113,18 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
     refuse_other_plan(plan, begun, out=settings.out, asked_engine=settings.engine)
     _refuse_less_memory(needs.of(begun.block, begun.tile), memory, settings)
     return plan.model_copy(update={name: getattr(begun, name) for name in CHOSEN})
+
+
+def _window(settings: PredictSettings, source: Source, model: Model, console: Console) -> Window:
+    own = model.record.window
+    if settings.window == "model":
+        return own
+    found = fit_window(sample_values(source.volume, region=source.region, inside=source.view.inside))
+    console.say(
+        f"window refitted: {found.low:.6g} to {found.high:.6g} grey values stand for the {own.low:.6g} to "
+        f"{own.high:.6g} of the training scan; this holds where the darkest and the brightest phase are the same"
+    )
+    return found
 
 
 def _refuse_less_memory(wanted: int, memory: int, settings: PredictSettings) -> None:

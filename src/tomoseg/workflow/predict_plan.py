@@ -18,6 +18,7 @@ from tomoseg.volume.folder import picture_files
 from tomoseg.volume.ome_zarr_writer import shard_regions, whole_chunks
 from tomoseg.volume.source import split_inner
 from tomoseg.volume.turned import Axis, turn_region
+from tomoseg.window import Window
 from tomoseg.workflow.common import Reading
 
 Shape = tuple[int, int, int]
@@ -96,6 +97,7 @@ class Plan(BaseModel):
     values: Literal["labels", "indices"]
     probabilities: bool
     uncertainty: bool
+    window: Window
     voxel_size_um: tuple[float, float, float] | None
     label_values: tuple[int, ...]
     label_type: str

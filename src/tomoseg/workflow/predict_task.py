@@ -122,7 +122,7 @@ def _open_work(job: Job) -> Work:
         raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")
     source = open_source(job.source, job.how)
     engine = make_engine(model, plan.engine, threads=lanes.threads, at_a_time=lanes.computing)
-    runner = Runner(engine, model.record.network, model.record.window, plan.tile)
+    runner = Runner(engine, model.record.network, plan.window, plan.tile)
     store, computing = Store(job.place, plan, job.run), threading.Semaphore(lanes.computing)
     return Work(runner, source, store, len(model.record.classes), computing)
 
