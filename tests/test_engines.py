@@ -94,6 +94,19 @@ def test_int8_is_built_once_kept_and_exactly_what_was_chosen(model: Model, tmp_p
         make_engine(model, choice.model_copy(update={"network": "0" * 16}), threads=1, cache=tmp_path)
 
 
+def test_an_onnx_graph_is_made_once_and_kept(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    choice = choosing._choice("onnx")
+    first = make_engine(model, choice, threads=1, cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    monkeypatch.setattr("tomoseg.engine.graph.to_onnx", None)
+    second = make_engine(model, choice, threads=1, cache=tmp_path)
+    for stack in stacks(model):
+        assert np.array_equal(first.run(stack), second.run(stack))
+    kept.unlink()
+    with pytest.raises(TypeError):
+        make_engine(model, choice, threads=1, cache=tmp_path)
+
+
 def test_auto_passes_over_an_int8_network_that_fails_and_says_so(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

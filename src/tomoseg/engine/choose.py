@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,15 +18,17 @@ import numpy as np
 from tomoseg.engine.base import Engine, EngineChoice, EngineName
 from tomoseg.engine.gate import Trial, Verdict, judge
 from tomoseg.engine.processor import has_bf16, processor
-from tomoseg.errors import SettingError
+from tomoseg.errors import OutputError, SettingError
 from tomoseg.extras import load_extra
 from tomoseg.model_file import Model, trained_noise
+from tomoseg.whole_file import whole_file
 
 Asked = Literal["auto", "torch", "openvino", "onnx"]
 Say = Callable[[str], None]
 
 _FEWEST_TILES = 4
 _QUANTISED = 2  # the way in which `quantise` does it: another one, another network
+_GRAPH = 1  # the same of `to_onnx`
 _MODULES = (("openvino", "openvino", "fast"), ("onnx", "onnxruntime", "onnx"), ("onnx", "onnxscript", "onnx"))
 
 
@@ -202,7 +205,7 @@ def make_engine(
     at_a_time
         Calls that will run at a time.
     cache
-        Where int8 networks are kept; the user's cache folder without it.
+        Where networks that were built are kept; the user's cache folder without it.
 
     Raises
     ------
@@ -218,8 +221,23 @@ def make_engine(
     if choice.name == "onnx":
         from tomoseg.engine.onnx_engine import OnnxEngine
 
-        return OnnxEngine(model.network(), threads=threads)
+        return OnnxEngine(_onnx_graph(model, cache or cache_folder()), threads=threads)
     return _make_openvino(model, choice, threads=threads, at_a_time=at_a_time, cache=cache or cache_folder())
+
+
+def _onnx_graph(model: Model, cache: Path) -> bytes:
+    """Return a model's graph, made once and kept: that takes seconds."""
+    path = cache / f"{model.content}-{_GRAPH}-torch-{_version('torch')}-onnxscript-{_version('onnxscript')}.onnx"
+    if path.is_file():
+        return path.read_bytes()
+    from tomoseg.engine.graph import Probable, to_onnx
+
+    network = model.network()
+    made = to_onnx(Probable(network), channels=network.config.channels, grid=network.config.grid, given="stack")
+    graph: bytes = made.SerializeToString()
+    with suppress(OutputError), whole_file(path) as draft:
+        draft.write_bytes(graph)
+    return graph
 
 
 def _make_openvino(model: Model, choice: EngineChoice, *, threads: int, at_a_time: int, cache: Path) -> Engine:

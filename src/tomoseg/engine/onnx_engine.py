@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from tomoseg.engine.base import Probabilities, Stack
-from tomoseg.engine.graph import Probable, to_onnx
 from tomoseg.extras import load_extra
-from tomoseg.unet import UNet
 
 _PURPOSE = "--engine onnx"
 
 
-def session(graph: Any, *, threads: int) -> Any:
-    """Return an ONNX Runtime session of a graph (a protobuf) on the processor.
+def session(graph: bytes, *, threads: int) -> Any:
+    """Return an ONNX Runtime session of a graph, as it stands in a file, on the processor.
 
     Raises
     ------
@@ -26,15 +24,13 @@ def session(graph: Any, *, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    return runtime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxEngine:
-    """Runs a network in float32 with ONNX Runtime."""
+    """Runs the graph of a network and softmax in float32 with ONNX Runtime."""
 
-    def __init__(self, network: UNet, *, threads: int) -> None:
-        config = network.config
-        graph = to_onnx(Probable(network), channels=config.channels, grid=config.grid, given="stack")
+    def __init__(self, graph: bytes, *, threads: int) -> None:
         self._session = session(graph, threads=threads)
 
     def run(self, stack: Stack) -> Probabilities:

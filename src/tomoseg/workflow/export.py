@@ -82,7 +82,7 @@ def _compare(graph: Any, model: Model, settings: ExportSettings) -> float:
     from tomoseg.engine.torch_engine import TorchEngine
 
     network, window = model.record.network, model.record.window
-    exact, made = TorchEngine(model.network()), session(graph, threads=settings.threads or 1)
+    exact, made = TorchEngine(model.network()), session(graph.SerializeToString(), threads=settings.threads or 1)
     rng, worst = np.random.default_rng(settings.seed), 0.0
     for cells in _TRIED_CELLS:
         size = (network.channels, *(network.grid * n for n in cells))
