@@ -57,6 +57,25 @@ def test_a_tiny_network_learns_two_classes_in_200_steps():
     assert len(training.validations) == 8
 
 
+def test_costly_validations_leave_most_of_the_time_to_training(monkeypatch):
+    now = [0.0]
+
+    def clock():
+        now[0] += 0.01
+        return now[0]
+
+    def slow(*_):
+        now[0] += 5.0
+        return {"mean_iou": 0.5, "accuracy": 0.5}
+
+    monkeypatch.setattr("tomoseg.train.validate", slow)
+    training, steps = run(Budget(seconds=100), clock=clock)
+    spent = 5.0 * len(training.validations)
+    assert 10 <= spent <= 15 + 2 * 5  # the first, whose cost is not known before, and the last come on top
+    assert steps[-1].validation
+    assert now[0] <= 101
+
+
 def test_same_seed_and_steps_give_the_same_weights_and_another_seed_others():
     a, b, c = (run(Budget(steps=5), seed=seed)[0] for seed in (0, 0, 1))
     first, second, third = (weights_of(t.averaged.state_dict()) for t in (a, b, c))

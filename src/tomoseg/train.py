@@ -26,6 +26,7 @@ from tomoseg.unet import UNet
 from tomoseg.unet_config import UNetConfig
 
 VALIDATIONS = 8
+VALIDATION_SHARE = 0.15
 CURVE_POINTS = 100
 _AVERAGING_STARTS = 10
 
@@ -34,7 +35,7 @@ _AVERAGING_STARTS = 10
 class Budget:
     """When training ends: after `steps`, or after `seconds` by the caller's clock; exactly one is given.
 
-    `validations` are spread evenly over it.
+    `validations` are spread evenly over it; of `seconds` they take at most `VALIDATION_SHARE`, the last one aside.
     """
 
     steps: int | None = None
@@ -52,6 +53,16 @@ class Budget:
         if self.steps is not None:
             return min(1.0, step / self.steps)
         return min(1.0, elapsed / (self.seconds or math.inf))
+
+    def affords(self, validating: float, elapsed: float) -> bool:
+        """Tell whether validations that will have taken `validating` seconds leave enough of `elapsed` to training.
+
+        Examples
+        --------
+        >>> Budget(seconds=60).affords(2.0, 20.0), Budget(seconds=60).affords(4.0, 20.0)
+        (True, False)
+        """
+        return self.seconds is None or validating <= VALIDATION_SHARE * elapsed
 
 
 @dataclass(frozen=True)
@@ -215,6 +226,7 @@ def train(
     network, optimiser = fabric.setup(training.network, training.optimiser)
     training.averaged.to(fabric.device)
     reserve = 0.0  # seconds that one more step and the last validation will take
+    validating = 0.0
     while (share := budget.share(training.step, clock() + reserve)) < 1.0:
         began = clock()
         _set_rate(optimiser, rate_factor(recipe, share))
@@ -226,15 +238,19 @@ def train(
         _note_loss(training, loss, share, clock())
         step_seconds, began = clock() - began, clock()
         scores = None
-        if _due(budget, training, clock() + reserve):
+        if _due(budget, training, clock() + reserve, validating=validating + reserve):
             scores = _validate(training, checks, fabric, seconds=clock())
             reserve = clock() - began
+            validating += reserve
         reserve = max(reserve, step_seconds)
         yield _record(training, source, loss, budget, clock(), scores)
 
 
-def _due(budget: Budget, training: Training, now: float) -> bool:
-    return budget.share(training.step, now) * budget.validations >= len(training.validations) + 1
+def _due(budget: Budget, training: Training, now: float, *, validating: float) -> bool:
+    share = budget.share(training.step, now)
+    if share >= 1.0:
+        return True
+    return share * budget.validations >= len(training.validations) + 1 and budget.affords(validating, now)
 
 
 def _record(

@@ -30,6 +30,7 @@ from tomoseg.predict import Runner
 from tomoseg.slices import slice_numbers
 from tomoseg.volume import Region
 from tomoseg.volume.turned import TurnedVolume, turn_back
+from tomoseg.workflow.cluster import keep_freed_memory
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.predict_plan import Plan, Task, axis_of, region_of
 from tomoseg.workflow.predict_store import Store
@@ -114,6 +115,7 @@ def _open_work(job: Job) -> Work:
     from tomoseg.engine.choose import make_engine
     from tomoseg.model_file import load_model
 
+    keep_freed_memory()
     plan = Plan.model_validate_json(job.plan)
     lanes = plan.lanes
     threadpool_limits(limits=lanes.threads)

@@ -21,6 +21,7 @@ from tomoseg.report import write_json
 from tomoseg.slices import Scan
 from tomoseg.study import Cell, fraction_errors
 from tomoseg.workflow import prepare as work
+from tomoseg.workflow.cluster import keep_freed_memory
 from tomoseg.workflow.common import limit_threads
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
@@ -55,6 +56,7 @@ def run_cell(cell: Cell, settings: StudySettings, threads: int | None) -> None:
     threads
         Processor threads that it may use.
     """
+    keep_freed_memory()
     limit_threads(threads)
     layout = open_study(settings, Console(quiet=True))
     began = time.monotonic()
