@@ -189,11 +189,12 @@ def memory(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def workers(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
-    """Compare two Dask workers with one, each held to a core of its own."""
+    """Compare two Dask workers with one, each held to a core of its own, and what these cores give the bare engine."""
     from distributed import Client, LocalCluster
 
     source = volume(given.out / "end_to_end.raw", END_TO_END, model)
-    took = {}
+    choice = choose_engine(model, asked=given.engine, threads=1, say=print)
+    took, rate = {}, {}
     for n in (1, 2):
         with (
             LocalCluster(n_workers=n, threads_per_worker=2, host="127.0.0.1", dashboard_address=None) as cluster,
@@ -204,7 +205,25 @@ def workers(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
             out = given.out / f"workers_{n}.zarr"
             words = ("--force", "--threads", "1", "--scheduler", cluster.scheduler_address)
             took[n], _ = verb(given, source, out, *words)
-    return [{"one worker, s": took[1], "two workers, s": took[2], "ratio": took[1] / took[2]}]
+            jobs = [
+                client.submit(calls_a_second, given.model.absolute(), choice, workers=[worker], pure=False)
+                for worker in client.scheduler_info(n_workers=-1)["workers"]
+            ]
+            rate[n] = sum(client.gather(jobs))
+    return [
+        {
+            "one worker, s": took[1], "two workers, s": took[2], "ratio": took[1] / took[2],
+            "the bare engine's": rate[2] / rate[1],
+        }
+    ]  # fmt: skip
+
+
+def calls_a_second(path: Path, choice: EngineChoice) -> float:
+    """Return how often the bare engine runs a tile in a second, on one thread."""
+    model = load_model(path)
+    engine, edge = make_engine(model, choice, threads=1), TILE + 2 * model.record.network.halo
+    stack = np.random.default_rng(0).random((model.record.network.channels, edge, edge), np.float32)
+    return 1 / seconds(lambda: engine.run(stack), runs=20)
 
 
 def hold_to(core: int) -> None:
