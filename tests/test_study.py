@@ -331,6 +331,21 @@ def test_half_of_the_training_and_of_the_validation_images_are_noisy(scan, tmp_p
     np.testing.assert_allclose([std for std in stds if std > 0], 5000 / clean.window.width, rtol=0.1)
 
 
+def test_ours_trains_on_noise_up_to_the_top_and_its_twin_on_none(scan, tmp_path):
+    settings = StudySettings(what="noise", images=scan[0], labels=scan[1], out=tmp_path, patch=32, width=2, gap=4)
+    layout = open_study(settings, Console(quiet=True))
+    noise = {}
+    for method in ("ours", "ours 2D", "ours clean"):
+        source = prepare_cell(Cell(method, "large"), layout, settings).source
+        flat = np.full((1, 256, 256), 30_000, np.uint16)
+        draws = [source.noise.on(flat, (0, 0, 0), np.random.default_rng(seed)).std() for seed in range(40)]
+        noise[method] = min(draws), max(draws)
+    assert noise["ours"] == noise["ours 2D"]
+    assert noise["ours"][0] < 0.2 * settings.trained_noise_std
+    assert 0.8 * settings.trained_noise_std < noise["ours"][1] < 1.05 * settings.trained_noise_std
+    assert noise["ours clean"] == (0, 0)
+
+
 def test_another_degradation_is_studied_in_its_own_unit(scan, tmp_path):
     out = tmp_path / "study"
     assert run(words(scan, out, "--kind", "blur", "--levels", 0.0, 1.0)) == 0
