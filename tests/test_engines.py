@@ -15,7 +15,7 @@ from tomoseg.engine import choose as choosing
 from tomoseg.engine.choose import choose_engine, make_engine, make_trials
 from tomoseg.engine.gate import Trial, judge
 from tomoseg.engine.torch_engine import TorchEngine
-from tomoseg.errors import SettingError
+from tomoseg.errors import BegunOtherwiseError, SettingError
 from tomoseg.model_file import Model, load_model
 
 SIZES = ((64, 96), (128, 80), (40, 40))
@@ -83,7 +83,8 @@ def test_int8_is_built_once_kept_and_exactly_what_was_chosen(model: Model, tmp_p
     assert built is not None
     assert 0.8 < built.agree_clean <= 1
     choice = choosing._choice("openvino").model_copy(update={"precision": "int8"})
-    assert choosing._int8(model, choice, threads=1, cache=tmp_path, say=said.append) is None or built.passes
+    used = choosing._int8(model, choice, threads=1, cache=tmp_path, say=said.append)
+    assert (used is not None) == built.passes
     from tomoseg.engine import openvino_engine
 
     known = choice.model_copy(update={"network": openvino_engine.digest(choosing.int8_path(model, tmp_path))})
@@ -98,11 +99,15 @@ def test_an_onnx_graph_is_made_once_and_kept(model: Model, tmp_path: Path, monke
     choice = choosing._choice("onnx")
     first = make_engine(model, choice, threads=1, cache=tmp_path)
     (kept,) = tmp_path.iterdir()
+    assert choosing.network_files(model, choose_engine(model, asked="onnx", threads=1, cache=tmp_path, say=print),
+                                  cache=tmp_path) == [kept]  # fmt: skip
     monkeypatch.setattr("tomoseg.engine.graph.to_onnx", None)
     second = make_engine(model, choice, threads=1, cache=tmp_path)
     for stack in stacks(model):
         assert np.array_equal(first.run(stack), second.run(stack))
-    kept.unlink()
+    with pytest.raises(BegunOtherwiseError, match="another ONNX graph"):
+        make_engine(model, choice.model_copy(update={"network": "0" * 16}), threads=1, cache=tmp_path)
+    kept.write_bytes(kept.read_bytes()[:-1])  # damaged: it is made again
     with pytest.raises(TypeError):
         make_engine(model, choice, threads=1, cache=tmp_path)
 
@@ -154,7 +159,7 @@ def test_a_missing_extra_is_named(
 
 def test_another_version_is_refused(model: Model) -> None:
     choice = choosing._choice("torch").model_copy(update={"version": "1.0"})
-    with pytest.raises(SettingError, match=r"begun with torch 1\.0, here is 2"):
+    with pytest.raises(BegunOtherwiseError, match=r"begun with torch 1\.0, here is 2"):
         make_engine(model, choice, threads=1)
 
 

@@ -36,7 +36,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
 
 
 def test_all_errors_of_the_user_are_input_errors() -> None:
-    assert len(family()) == 9
+    assert len(family()) == 10
     assert all(issubclass(item, InputError) for item in family().values() if item is not TomosegError)
     assert InputError.__base__ is TomosegError
     assert TomosegError.__base__ is Exception

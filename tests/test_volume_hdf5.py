@@ -52,6 +52,13 @@ def test_a_data_set_that_was_announced_and_never_written_is_refused(tmp_path: Pa
     refused(tmp_path / "a.h5", "/scan was never written")
 
 
+def test_a_scan_without_a_frame_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("data", shape=(0, 8, 8), maxshape=(None, 8, 8), dtype="u2", chunks=(1, 8, 8))
+    with pytest.raises(VolumeError, match="has 0 x 8 x 8 voxels"):
+        open_volume(tmp_path / "a.h5")
+
+
 def test_a_virtual_data_set_with_all_its_sources_is_read(tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     part(tmp_path / "parts/1.h5")

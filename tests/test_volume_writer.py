@@ -127,6 +127,13 @@ def test_a_failed_replacement_keeps_the_old_output(tmp_path: Path) -> None:
     assert left_in(tmp_path) == ["seg"]
 
 
+@pytest.mark.parametrize(("name", "beside"), [("scan.vol", "scan.vgi"), ("scan.raw", "scan.raw.json")])
+def test_force_replaces_nothing_beside_it_that_a_user_made(tmp_path: Path, name: str, beside: str) -> None:
+    (tmp_path / beside).write_text("the scanner's")
+    with pytest.raises(OutputError, match=f"{beside}: lies there without {name}"):
+        check_target(tmp_path / name, force=True)
+
+
 def test_force_replaces_nothing_that_a_user_made(tmp_path: Path) -> None:
     write(tmp_path / "seg")
     (tmp_path / "seg" / "notes.txt").write_text("mine")

@@ -100,7 +100,7 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (so that nothing is flushed into the pipe at exit)
         return DONE
     except KeyboardInterrupt:
-        _complain("interrupted; nothing unfinished is kept under the name of a finished result")
+        _complain("interrupted; what is not finished says so, or is not there")
         return INTERRUPTED
     except Exception:
         traceback.print_exc()

@@ -11,6 +11,7 @@
         ├── ModelFileError    a file that is not a model of this version
         ├── SettingError      an option or setting outside its range
         └── OutputError       a place that cannot be written
+            └── BegunOtherwiseError   an unfinished output that can't go on with what is asked for now, or here
 
 Each message is one line: what was wrong, with its value; where; and what would be right.
 """
@@ -50,3 +51,7 @@ class SettingError(InputError):
 
 class OutputError(InputError):
     """A place that cannot be written."""
+
+
+class BegunOtherwiseError(OutputError):
+    """An unfinished output that can't go on with what is asked for now, or here."""

@@ -22,6 +22,7 @@ MOST_EDGE = 1024
 
 DEFAULT_MEMORY = 2_000_000_000
 _BYTES_PER_PIXEL_AND_CHANNEL = 24  # measured: the peak of a forward pass, by the channels of its largest step
+_BYTES_OF_INPUT, _BYTES_OF_OUTPUT = 12, 8  # a value of the stack, its copies in the engine's order; logits and softmax
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,6 @@ class Runner:
         stack: Sequence[Slice],
         *,
         box: tuple[slice, slice] | None = None,
-        shape: tuple[int, int] | None = None,
-        origin: tuple[int, int] = (0, 0),
     ) -> Iterator[tuple[tuple[slice, slice], Float32[np.ndarray, "class y x"]]]:
         """Yield the class probabilities of a slice tile by tile, with where each lies in the slice.
 
@@ -61,12 +60,10 @@ class Runner:
             Grey values of the slice and its context, rising in z, each (y, x).
         box
             The part (y, x) to be covered; all without it.
-        shape, origin
-            Where `stack` holds only what the box `needed`: pixels of the whole slice, and where `stack` begins.
         """
-        whole = shape or (stack[0].shape[0], stack[0].shape[1])
+        whole = (stack[0].shape[0], stack[0].shape[1])
         for part in self.tiles(whole, box):
-            given = np.stack([self.plane(values, part, shape=whole, origin=origin) for values in stack])
+            given = np.stack([self.plane(values, part, shape=whole, origin=(0, 0)) for values in stack])
             yield self.placed(part, self.engine.run(given), box=box)
 
     def tiles(self, shape: tuple[int, int], box: tuple[slice, slice] | None) -> list[Tile]:
@@ -110,7 +107,7 @@ def choose_tile(network: UNetConfig, *, memory: int = DEFAULT_MEMORY) -> int:
     Examples
     --------
     >>> choose_tile(UNetConfig(classes=3)), choose_tile(UNetConfig(classes=3), memory=100_000_000)
-    (1024, 392)
+    (1024, 368)
     """
     edge = tile_for_memory(memory, bytes_per_pixel=bytes_per_pixel(network), halo=network.halo, grid=network.grid)
     return min(MOST_EDGE, edge)
@@ -122,11 +119,12 @@ def bytes_per_pixel(network: UNetConfig) -> int:
     Examples
     --------
     >>> bytes_per_pixel(UNetConfig(classes=3))
-    384
+    420
     """
     # each step has a quarter of the pixels of the one above it
     channels = max(-(-width // (1 << 2 * step)) for step, width in enumerate(network.widths))
-    return _BYTES_PER_PIXEL_AND_CHANNEL * -(-channels // network.stem**2)
+    given_and_found = _BYTES_OF_INPUT * network.channels + _BYTES_OF_OUTPUT * network.classes
+    return _BYTES_PER_PIXEL_AND_CHANNEL * -(-channels // network.stem**2) + given_and_found
 
 
 def read_stack(read: Callable[[int], Slice], channels: Sequence[int]) -> list[Slice]:

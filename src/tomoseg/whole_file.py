@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ PARTIAL = ".partial"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give the path of a draft beside `path`, whose place it takes on a clean end; else it is removed.
+    """Give the path of a draft beside `path`, whose place it takes on a clean end, on the disk; else it is removed.
 
     Raises
     ------
@@ -34,9 +35,20 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
+        to_disk(draft)
         draft.replace(path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if draft.parent.is_dir():
             draft.unlink(missing_ok=True)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file, or each file of a folder, is on the disk, so that what is noted of it outlives a power cut."""
+    for file in [path] if path.is_file() else [part for part in path.iterdir() if part.is_file()]:
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import numpy as np
 from tomoseg.engine.base import Engine, EngineChoice, EngineName
 from tomoseg.engine.gate import Trial, Verdict, judge
 from tomoseg.engine.processor import has_bf16, processor
-from tomoseg.errors import OutputError, SettingError
+from tomoseg.errors import BegunOtherwiseError, OutputError, SettingError
 from tomoseg.extras import load_extra
 from tomoseg.model_file import Model, trained_noise
 from tomoseg.whole_file import whole_file
@@ -60,10 +61,13 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
             load_extra(module, extra=extra, purpose=f"--engine {asked}")
     if asked == "torch":
         return _choice("torch")
+    folder = cache or cache_folder()
     for choice in candidates(asked):
+        if choice.name == "onnx":
+            return choice.model_copy(update={"network": _digest(_onnx_graph(model, folder))})
         if choice.precision != "int8":
             return choice
-        built = _int8(model, choice, threads=threads, cache=cache or cache_folder(), say=say)
+        built = _int8(model, choice, threads=threads, cache=folder, say=say)
         if built is not None:
             return built
     raise AssertionError("torch f32 is always there")
@@ -221,23 +225,44 @@ def make_engine(
     if choice.name == "onnx":
         from tomoseg.engine.onnx_engine import OnnxEngine
 
-        return OnnxEngine(_onnx_graph(model, cache or cache_folder()), threads=threads)
+        graph = _onnx_graph(model, cache or cache_folder())
+        if choice.network not in ("", _digest(graph)):
+            raise BegunOtherwiseError(
+                "this run was begun with another ONNX graph, by another torch or onnxscript: its results may differ in "
+                "the last digit; install those versions, or begin again with --force"
+            )
+        return OnnxEngine(graph, threads=threads)
     return _make_openvino(model, choice, threads=threads, at_a_time=at_a_time, cache=cache or cache_folder())
 
 
 def _onnx_graph(model: Model, cache: Path) -> bytes:
-    """Return a model's graph, made once and kept: that takes seconds."""
-    path = cache / f"{model.content}-{_GRAPH}-torch-{_version('torch')}-onnxscript-{_version('onnxscript')}.onnx"
-    if path.is_file():
-        return path.read_bytes()
+    """Return a model's graph, made once and kept, for that takes seconds; a kept one that is damaged is made again."""
+    start = f"{model.content}-{_GRAPH}-torch-{_version('torch')}-onnxscript-{_version('onnxscript')}"
+    for path in sorted(cache.glob(f"{start}-*.onnx")):
+        graph = path.read_bytes()
+        if path.stem == f"{start}-{_digest(graph)}":
+            return graph
     from tomoseg.engine.graph import Probable, to_onnx
 
     network = model.network()
     made = to_onnx(Probable(network), channels=network.config.channels, grid=network.config.grid, given="stack")
-    graph: bytes = made.SerializeToString()
+    graph = bytes(made.SerializeToString())
+    path = cache / f"{start}-{_digest(graph)}.onnx"
     with suppress(OutputError), whole_file(path) as draft:
         draft.write_bytes(graph)
     return graph
+
+
+def _digest(graph: bytes) -> str:
+    return hashlib.sha256(graph).hexdigest()[:16]
+
+
+def network_files(model: Model, choice: EngineChoice, *, cache: Path | None = None) -> list[Path]:
+    """Return the files of the network that was built for a choice: with them in its cache, any machine can run it."""
+    folder = cache or cache_folder()
+    if choice.precision == "int8":
+        return [Path(f"{int8_path(model, folder)}{ending}") for ending in (".xml", ".bin")]
+    return sorted(folder.glob(f"{model.content}-*-{choice.network}.onnx")) if choice.name == "onnx" else []
 
 
 def _make_openvino(model: Model, choice: EngineChoice, *, threads: int, at_a_time: int, cache: Path) -> Engine:
@@ -258,17 +283,17 @@ def refuse_other_engine(choice: EngineChoice) -> None:
 
     Raises
     ------
-    SettingError
+    BegunOtherwiseError
         If the library has another version, or the processor another instruction set.
     """
     here = _choice(choice.name)
     if choice.version != here.version:
-        raise SettingError(
+        raise BegunOtherwiseError(
             f"this run was begun with {choice.name} {choice.version}, here is {here.version or 'none'}: its results "
             "may differ in the last digit; install that version, or begin again with --force"
         )
     if choice.processor != here.processor:
-        raise SettingError(
+        raise BegunOtherwiseError(
             f"this run was begun on a processor with {choice.processor}, this one has {here.processor}: its results "
             "may differ in the last digit; go on with one like that, or begin again with --force"
         )

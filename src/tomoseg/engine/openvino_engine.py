@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import logging
@@ -107,13 +108,19 @@ def quantise(model: Any, stacks: Sequence[Stack]) -> Any:
 
 
 def save(model: Any, path: Path) -> None:
-    """Write a model as `path`.xml and `path`.bin, the second first."""
+    """Write a model as `path`.xml and `path`.bin, the second first; raises OSError where it can't."""
     openvino = _load("openvino")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}-{uuid4().hex}")
-    openvino.save_model(model, f"{draft}.xml", compress_to_fp16=False)
-    for ending in (".bin", ".xml"):
-        Path(f"{draft}{ending}").replace(f"{path}{ending}")
+    try:
+        openvino.save_model(model, f"{draft}.xml", compress_to_fp16=False)
+        for ending in (".bin", ".xml"):
+            Path(f"{draft}{ending}").replace(f"{path}{ending}")
+    except RuntimeError as error:  # OpenVINO's own, where it can't write
+        raise OSError(errno.EIO, "OpenVINO can't write it") from error
+    finally:
+        for ending in (".bin", ".xml"):
+            Path(f"{draft}{ending}").unlink(missing_ok=True)
 
 
 def read(path: Path) -> Any:

@@ -54,8 +54,10 @@ def at_the_end(layout: Layout, data: Path) -> Layout:
     return replace(layout, offset=max(0, data.stat().st_size - layout.nbytes))
 
 
-def flat_volume(path: Path, data: Path, layout: Layout) -> LazyVolume:
+def flat_volume(path: Path, data: Path, layout: Layout, *, others: tuple[Path, ...] = ()) -> LazyVolume:
     """Return the volume whose values lie plainly in the file `data`; `path` is what the user named.
+
+    `others` describe it.
 
     Raises
     ------
@@ -77,7 +79,11 @@ def flat_volume(path: Path, data: Path, layout: Layout) -> LazyVolume:
         return np.array(values[region.slices])
 
     native = layout.dtype.newbyteorder("=")
-    return LazyVolume(path, layout.shape, native, load, layout.voxel_size_um)
+    return LazyVolume(path, layout.shape, native, load, layout.voxel_size_um, others=_besides(path, (data, *others)))
+
+
+def _besides(path: Path, files: tuple[Path, ...]) -> tuple[Path, ...]:
+    return tuple(file for file in files if file != path)
 
 
 def _check_layout(layout: Layout, path: Path) -> None:
@@ -96,13 +102,15 @@ class Readable(Protocol):
         ...
 
 
-def stream_volume(path: Path, layout: Layout, open_stream: Callable[[], Readable]) -> LazyVolume:
+def stream_volume(path: Path, data: Path, layout: Layout, open_stream: Callable[[], Readable]) -> LazyVolume:
     """Return a volume whose values are one compressed stream: a small one is decoded once, a large one read in order.
 
     Parameters
     ----------
     path
         What the user named.
+    data
+        The file that holds the stream.
     layout
         Shape, type and the decoded bytes before the first value.
     open_stream
@@ -126,6 +134,7 @@ def stream_volume(path: Path, layout: Layout, open_stream: Callable[[], Readable
         layout.voxel_size_um,
         in_order_only=large,
         kept_bytes=0 if large else layout.nbytes,
+        others=_besides(path, (data,)),
     )
 
 

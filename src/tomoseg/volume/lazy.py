@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from tomoseg.errors import VolumeError
 from tomoseg.volume.base import Grey, Region
 from tomoseg.volume.page import check_finite, check_inside, reading
 
@@ -36,8 +37,10 @@ class LazyVolume:
         Slices that are stored, and so decoded, together.
     kept_bytes
         Memory that the volume takes for good once a part of it was read.
+    reading_bytes
+        Memory that a read takes beside its result.
     others
-        Further files that values come from, like the sources of a virtual data set.
+        Further files that values or their description come from, like the sources of a virtual data set.
     """
 
     path: Path
@@ -48,7 +51,13 @@ class LazyVolume:
     in_order_only: bool = False
     chunk_depth: int = 1
     kept_bytes: int = 0
+    reading_bytes: int = 0
     others: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            z, y, x = self.shape
+            raise VolumeError(f"{self.path}: has {z} x {y} x {x} voxels, so that there is nothing to read")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
             raise VolumeError(f"{path}: has HeaderSize = -1, which says nothing where the values are compressed")
     with reading(data):
         if compressed:
-            return stream_volume(path, layout, lambda: Inflate(data, start))
+            return stream_volume(path, data, layout, lambda: Inflate(data, start))
         return flat_volume(path, data, at_the_end(layout, data) if skipped == -1 else replace(layout, offset=start))
 
 

@@ -30,7 +30,7 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
             stated = image.header.from_fileobj(file, check=False)  # nibabel turns an edge of 0 into 1
         layout = _layout(path, image, stated)
     if path.suffix.lower() == ".gz":
-        return stream_volume(path, layout, lambda: cast(Readable, gzip.open(path, "rb")))
+        return stream_volume(path, path, layout, lambda: cast(Readable, gzip.open(path, "rb")))
     with reading(path):
         return flat_volume(path, path, layout)
 

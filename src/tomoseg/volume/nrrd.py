@@ -44,7 +44,7 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
             placed = at_the_end(layout, data) if skip == -1 else replace(layout, offset=start + skip)
             return flat_volume(path, data, placed)
     # the bytes to skip are decoded ones, as the format's own library has it; pynrrd skips as many stored ones, too
-    return stream_volume(path, replace(layout, offset=skip), _decoder(path, encoding, data, start))
+    return stream_volume(path, data, replace(layout, offset=skip), _decoder(path, encoding, data, start))
 
 
 def _data_file(path: Path, header: Mapping[str, Any], end: int) -> tuple[Path, int]:

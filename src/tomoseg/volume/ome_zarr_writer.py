@@ -8,7 +8,6 @@ then be done in any order and by any number of processes. The standard is https:
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from tomoseg.volume.base import Region
 from tomoseg.volume.pyramid import Shape, half_by_mean, half_by_mode, level_shapes
 from tomoseg.volume.sink import Content, OmeZarrVersion
 from tomoseg.volume.state import NOTES, STATE
+from tomoseg.whole_file import to_disk
 
 CHUNK: Shape = (16, 128, 128)
 """Voxels of a chunk, the least that is read; a shard is whole chunks."""
@@ -32,6 +32,7 @@ CHUNK: Shape = (16, 128, 128)
 _SHARD_EDGE = 1024
 _ZSTD_LEVEL = 1
 _PYRAMID_THREADS = 2
+_PART: Shape = (16, 256, 256)  # voxels of a smaller level that are made at a time
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def write_shards(
     array = zarr.open_array(str(folder), path=str(level), mode="r+", config={"write_empty_chunks": True})
     array[(..., *region.slices)] = values
     for file in files:
-        _to_disk(file)
+        to_disk(file)
     return files
 
 
@@ -214,13 +215,14 @@ def build_pyramid(folder: Path) -> Iterator[float]:
 
 def _halve(region: Region, *, folder: Path, level: int, finer: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> int:
     """Make one shard of a level, that of `region`, from the finer one; return its voxels."""
-    double = tuple(
-        slice(2 * part.start, min(2 * part.stop, size))
-        for part, size in zip(region.slices, finer.shape[-3:], strict=True)
-    )
-    lead = np.ndindex(finer.shape[:-3])  # channel by channel, for all of them may not fit in memory
-    smaller = [reduce(np.asarray(finer[(*index, *double)])) for index in lead]
-    values = np.reshape(smaller, (*finer.shape[:-3], *smaller[0].shape))
+    values = np.empty((*finer.shape[:-3], *region.shape), finer.dtype)
+    for part in shard_regions(region.shape, _PART):  # a whole shard, or all channels, may not fit in memory
+        double = tuple(
+            slice(2 * (start + at.start), min(2 * (start + at.stop), size))
+            for start, at, size in zip((region.z0, region.y0, region.x0), part.slices, finer.shape[-3:], strict=True)
+        )
+        for index in np.ndindex(finer.shape[:-3]):
+            values[(*index, *part.slices)] = reduce(np.asarray(finer[(*index, *double)]))
     write_shards(folder, values, region, level=level)
     return values.size
 
@@ -339,12 +341,3 @@ def _image_label(classes: Mapping[int, str]) -> dict[str, Any]:
         ],
         "properties": [{"label-value": value, "name": name} for value, name in classes.items()],
     }
-
-
-def _to_disk(file: Path) -> None:
-    """Wait until a file is on the disk, so that what is noted of it stays true when the power fails."""
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -78,6 +78,12 @@ class PagedVolume:
         """One name a slice."""
         return tuple(page.name for page in self.pages)
 
+    @property
+    def reading_bytes(self) -> int:
+        """Memory that a read takes beside its result: a page in whole, and once more while it is decoded."""
+        _, height, width = self.shape
+        return 2 * height * width * self.dtype.itemsize
+
     def read(self, region: Region) -> Grey:
         """Return the grey values of `region`, (z, y, x).
 

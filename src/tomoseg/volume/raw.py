@@ -41,14 +41,14 @@ def open_file(path: Path, layout: RawLayout | None) -> LazyVolume:
         if description.exists():
             with reading(description):
                 found = read(description)
-            return _open(path, data, found)
+            return _open(path, data, found, description)
     raise VolumeError(
         f"{path}: does not say its size and type, and neither {sidecar.name} nor {vgi.name} lies beside it; state them "
         "with --raw-shape Z Y X --raw-dtype uint16"
     )
 
 
-def _open(path: Path, data: Path, layout: Layout) -> LazyVolume:
+def _open(path: Path, data: Path, layout: Layout, *descriptions: Path) -> LazyVolume:
     with reading(data):
         found = data.stat().st_size
         if found != layout.offset + layout.nbytes:
@@ -59,7 +59,7 @@ def _open(path: Path, data: Path, layout: Layout) -> LazyVolume:
                 f"{z} x {y} x {x} values of {layout.dtype.name} take {layout.nbytes:,}{header}; "
                 f"{_fitting(found, layout, data)}correct its size and type, or copy it again"
             )
-        return flat_volume(path, data, layout)
+        return flat_volume(path, data, layout, others=descriptions)
 
 
 def _fitting(found: int, layout: Layout, data: Path) -> str:

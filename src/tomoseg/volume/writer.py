@@ -83,8 +83,8 @@ def check_target(path: Path, force: bool = False) -> None:
     Raises
     ------
     OutputError
-        If the target exists and `force` is off; if it holds files that tomoseg did not write; if its folder
-        cannot be written; or if it is no name, like `..`.
+        If the target exists and `force` is off; if it holds files that tomoseg did not write, or such lie beside it
+        under the names of its own; if its folder cannot be written; or if it is no name, like `..`.
     """
     if path.name in ("", ".."):
         raise OutputError(f"{path}: is no name for an output; give that of a new folder or of a .tif file")
@@ -96,6 +96,8 @@ def check_target(path: Path, force: bool = False) -> None:
                 raise OutputError(f"{part}: exists; choose another place, or replace it with --force")
         if path.exists():
             _check_ours(path)
+        else:
+            _check_alone(path)
         _check_parent(path)
 
 
@@ -319,6 +321,15 @@ def _check_ours(path: Path) -> None:
     for part in parts:
         if part.name != RECORD and not (tiff_sink.is_ours(part) or _is_recorded(part)):
             raise OutputError(f"{part}: was not written by tomoseg and is not replaced; choose another place")
+
+
+def _check_alone(path: Path) -> None:
+    """Refuse to replace what lies beside a new file under the names of what is written beside it."""
+    companion = companion_path(path)
+    if companion is not None and companion.exists():
+        raise OutputError(f"{companion}: lies there without {path.name}, and is not replaced; choose another name")
+    if not is_directory(path) and record_path(path).exists() and not _is_recorded(path):
+        raise OutputError(f"{record_path(path)}: was not written by tomoseg and is not replaced; choose another name")
 
 
 def _is_recorded(file: Path) -> bool:

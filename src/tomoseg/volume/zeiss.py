@@ -35,7 +35,8 @@ def open_file(path: Path, inner: str | None) -> LazyVolume:
         raise VolumeError(f"{path}: has values of the unknown type {code}; 3 (8 bits), 5 (16) and 10 (float) are read")
     dtype = np.dtype(_TYPES[code])
     load = partial(_load, path, dtype, (height, width))
-    return LazyVolume(path, (depth, height, width), dtype.newbyteorder("="), load, voxel_size)
+    shape, page = (depth, height, width), height * width * dtype.itemsize
+    return LazyVolume(path, shape, dtype.newbyteorder("="), load, voxel_size, reading_bytes=page)
 
 
 def _number(file: Any, path: Path, name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -42,9 +43,10 @@ def dask_client(*, workers: int, scheduler: str | None, threads: int = 1, purpos
         If Dask is not installed, the scheduler does not answer, or it has no worker.
     """
     dask = load_extra("distributed", extra="cluster", purpose=purpose)
-    with _address(dask, workers, scheduler, threads) as address:
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a lost scheduler is told in our own words
+    with _cluster(dask, workers, scheduler, threads) as (address, security):
         try:
-            client = dask.Client(address, set_as_default=False, timeout=_CONNECT_SECONDS)
+            client = dask.Client(address, security=security, set_as_default=False, timeout=_CONNECT_SECONDS)
         except (OSError, ValueError, TypeError) as error:
             raise SettingError(f"--scheduler {address}: no Dask scheduler answers there ({error})") from error
         with client:
@@ -63,20 +65,23 @@ def count_workers(client: Any) -> int:
 
 
 @contextmanager
-def _address(dask: Any, workers: int, scheduler: str | None, threads: int) -> Iterator[str]:
+def _cluster(dask: Any, workers: int, scheduler: str | None, threads: int) -> Iterator[tuple[str, Any]]:
+    """Give a scheduler's address and what it takes to be let in; without one, start a cluster with keys of its own."""
     if scheduler is not None:
-        yield scheduler
+        yield scheduler, None  # what the user's own configuration of Dask says
         return
+    load_extra("cryptography", extra="cluster", purpose="keys for workers")
     with dask.LocalCluster(
         n_workers=workers,
         threads_per_worker=threads,
         host="127.0.0.1",
+        security=True,
         dashboard_address=None,
         memory_limit=0,
         scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its health page would take port 8787
         silence_logs=40,
     ) as cluster:
-        yield str(cluster.scheduler_address)
+        yield str(cluster.scheduler_address), cluster.security
 
 
 def keep_freed_memory() -> bool:

@@ -19,7 +19,7 @@ from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.sink import OmeZarrVersion
 from tomoseg.workflow.common import Reading, SourcePath
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.reading import open_source
+from tomoseg.workflow.reading import open_source, refuse_same_place
 
 _SLAB_BYTES = 64_000_000
 _MOST_SLAB_BYTES = 1_000_000_000
@@ -56,6 +56,7 @@ def run(settings: ConvertSettings, console: Console) -> None:
     """Read and write."""
     if settings.mask is not None:
         raise SettingError("--mask: convert keeps all voxels; use --roi to keep a part")
+    refuse_same_place(settings.target, settings.source)
     check_target(settings.target, settings.force)
     source = open_source(settings.source, settings)
     volume, region = source.volume, source.region

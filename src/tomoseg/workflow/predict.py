@@ -11,17 +11,17 @@ import psutil
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from tomoseg.errors import InputError, PairingError, SettingError
+from tomoseg.errors import BegunOtherwiseError, InputError, PairingError, SettingError
 from tomoseg.provenance import record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target
 from tomoseg.workflow.console import Console, duration
-from tomoseg.workflow.reading import Source, open_source
+from tomoseg.workflow.reading import Source, open_source, refuse_same_place
 
 if TYPE_CHECKING:
     from tomoseg.model_file import Model, ModelRecord
     from tomoseg.predict import Runner
     from tomoseg.volume import Volume
-    from tomoseg.workflow.predict_plan import Lanes, Plan, Task
+    from tomoseg.workflow.predict_plan import Lanes, Pass, Plan, Task
     from tomoseg.workflow.predict_store import Store
     from tomoseg.workflow.predict_task import Job
 
@@ -103,6 +103,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     from tomoseg.workflow.predict_store import begun_plan, working_place
     from tomoseg.workflow.predict_targets import check_targets
 
+    refuse_same_place(settings.out, settings.source)
     model = load_model(settings.model)
     settings = _with_values(settings, model, console)
     place = working_place(settings.out, force=settings.force)
@@ -119,7 +120,7 @@ def run(settings: PredictSettings, console: Console) -> None:
         )
     try:
         plan = make_plan(settings, source, model, begun, console)
-    except InputError:
+    except BegunOtherwiseError:
         if begun is None or not settings.force:
             raise
         console.say("what was begun can't go on with what is asked for now; beginning again")
@@ -182,7 +183,7 @@ def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Conso
     return sum(int(np.prod(task.region.shape, dtype=np.int64)) for task in labels)
 
 
-def _missing(store: Store, which: Any, console: Console) -> list[Task]:
+def _missing(store: Store, which: Pass, console: Console) -> list[Task]:
     tasks = store.plan.tasks(which)
     if not any(store.record(task).exists() for task in tasks):
         return list(tasks)
@@ -211,7 +212,9 @@ def _run_pass(
         raise type(error)(f"{error}. What is done is kept in {job.place}: the same command goes on with it") from error
 
 
-def _announce(settings: PredictSettings, store: Store, todo: dict[Any, list[Task]], job: Job, console: Console) -> None:
+def _announce(
+    settings: PredictSettings, store: Store, todo: dict[Pass, list[Task]], job: Job, console: Console
+) -> None:
     """Say what is to be done, and what it will take: time by a short trial of the network."""
     from tomoseg.workflow.predict_cost import expected_bytes, expected_seconds
     from tomoseg.workflow.predict_task import open_work
@@ -225,7 +228,9 @@ def _announce(settings: PredictSettings, store: Store, todo: dict[Any, list[Task
         f"{np.prod(plan.box.shape, dtype=np.int64):,} voxels, {left} of {planned} blocks to do, "
         f"{plan.engine}, tiles of {plan.tile} pixels, {plan.threads} threads"
     )
-    seconds = expected_seconds(open_work(job).runner, plan, todo) / settings.workers
+    seconds = expected_seconds(open_work(job).runner, plan, todo)
+    if settings.scheduler is None:
+        seconds /= settings.workers
     where = "on this machine as busy as it is now" if settings.scheduler is None else "on one worker like this machine"
     each = "" if settings.scheduler is None else " a worker"
     console.say(
@@ -240,12 +245,14 @@ def _finish(settings: PredictSettings, store: Store, source: Source, model: Mode
     """Make what is done a finished output: pyramids, the record of the whole, and its name or format."""
     from tomoseg.volume.ome_zarr_writer import build_pyramid
     from tomoseg.volume.writer import writing
+    from tomoseg.workflow.predict_store import tidy
     from tomoseg.workflow.predict_summary import add_up, summarise
     from tomoseg.workflow.predict_targets import put_in_place
 
     tasks = store.plan.tasks("labels")
     totals = add_up([(task, store.read_record(task)) for task in tasks], depth=store.plan.box.shape[0],
                     classes=len(model.record.classes))  # fmt: skip
+    tidy(store.path)  # of a worker that was killed while it wrote
     store.refuse_missing(tasks)
     names = source.volume.names[store.plan.box.z0 : store.plan.box.z1]
     summary = summarise(totals, model, names)

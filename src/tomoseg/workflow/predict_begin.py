@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
-from tomoseg.engine.choose import choose_engine, refuse_other_engine
-from tomoseg.errors import SettingError
+from tomoseg.engine import EngineChoice
+from tomoseg.engine.choose import choose_engine, network_files, refuse_other_engine
+from tomoseg.errors import BegunOtherwiseError, InputError, SettingError
 from tomoseg.grey_levels import sample_values
 from tomoseg.labels import UNLABELLED, outside_value
 from tomoseg.model_file import Model
 from tomoseg.predict import bytes_per_pixel
 from tomoseg.slices import slice_numbers
+from tomoseg.volume import open_volume
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.predict_memory import Needs, choose_block, parse_memory
-from tomoseg.workflow.predict_plan import CHOSEN, Plan, parse_threads, refuse_other_plan, source_state
+from tomoseg.workflow.predict_memory import CLUSTER_BYTES, Needs, choose_block, parse_memory, process_bytes, trial_bytes
+from tomoseg.workflow.predict_plan import CHOSEN, Lanes, Plan, parse_threads, refuse_other_plan, source_state
 from tomoseg.workflow.predict_store import Store, create_store, tidy
 from tomoseg.workflow.predict_task import Job
 from tomoseg.workflow.reading import Source
@@ -79,18 +82,14 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
     """
     box, volume = source.region, source.volume
     values, outside = _values(settings, model)
-    threads = parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler)
     if begun is None:
-        engine = choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
+        chosen = _choose(settings, source, model, console)
     else:
-        engine = begun.engine
-        refuse_other_engine(engine)
-    threads = threads if begun is None else begun.threads
-    needs, memory = _needs(settings, source, model, threads), _memory_each(settings)
-    block, tile = choose_block(needs, memory=memory)
+        refuse_other_engine(begun.engine)
+        chosen = {name: getattr(begun, name) for name in CHOSEN}
     plan = Plan(
         model=model.content,
-        source=source_state(source.path, how=settings, others=getattr(volume, "others", ())),
+        source=source_state(source.path, how=settings, others=(*getattr(volume, "others", ()), *_mask_files(settings))),
         shape=volume.shape,
         region=(box.z0, box.z1, box.y0, box.y1, box.x0, box.x1),
         mask=settings.mask,
@@ -103,16 +102,39 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
         label_values=values,
         label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),
         outside_value=outside,
-        engine=engine,
-        threads=threads,
-        tile=tile,
-        block=block,
+        **chosen,
     )
-    if begun is None:
-        return plan
-    refuse_other_plan(plan, begun, out=settings.out, asked_engine=settings.engine)
-    _refuse_less_memory(needs.of(begun.block, begun.tile), memory, settings)
-    return plan.model_copy(update={name: getattr(begun, name) for name in CHOSEN})
+    if begun is not None:
+        refuse_other_plan(plan, begun, out=settings.out, asked_engine=settings.engine)
+        _refuse_less_memory(plan, settings, bytes_per_pixel=bytes_per_pixel(model.record.network))
+    return plan
+
+
+def _choose(settings: PredictSettings, source: Source, model: Model, console: Console) -> dict[str, Any]:
+    """Return what a plan has besides what was asked for: `CHOSEN`."""
+    threads = parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler)
+    engine = choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
+    needs = _needs(settings, source, model, engine, threads)
+    memory = _memory_each(settings, engine, threads, bytes_per_pixel=needs.bytes_per_pixel)
+    # what was loaded to build a network stays in this process
+    built = 0 if _is_clustered(settings) else max(0, psutil.Process().memory_info().rss - needs.process)
+    try:
+        block, tile = choose_block(needs.model_copy(update={"process": needs.process + built}), memory=memory)
+    except SettingError as error:
+        again = f"; {built / 1e6:.0f} MB went to building the network: give the same command again" if built else ""
+        raise SettingError(f"{error}{again}") from error
+    peak = needs.of(block, tile)
+    return {"engine": engine, "threads": threads, "tile": tile, "block": block, "peak_bytes": peak}
+
+
+def _mask_files(settings: PredictSettings) -> tuple[Path, ...]:
+    """Return the files that a mask's header leads to."""
+    if settings.mask in (None, "auto"):
+        return ()
+    with suppress(InputError):  # colours, which no volume has, lie in one file
+        found: tuple[Path, ...] = getattr(open_volume(Path(settings.mask)), "others", ())
+        return found
+    return ()
 
 
 def _window(settings: PredictSettings, source: Source, model: Model, console: Console) -> Window:
@@ -127,9 +149,10 @@ def _window(settings: PredictSettings, source: Source, model: Model, console: Co
     return found
 
 
-def _refuse_less_memory(wanted: int, memory: int, settings: PredictSettings) -> None:
-    if wanted > memory:
-        raise SettingError(
+def _refuse_less_memory(plan: Plan, settings: PredictSettings, *, bytes_per_pixel: int) -> None:
+    wanted = plan.peak_bytes
+    if wanted > _memory_each(settings, plan.engine, plan.threads, bytes_per_pixel=bytes_per_pixel):
+        raise BegunOtherwiseError(
             f"{settings.out} was begun with more memory: it takes {wanted / 1e6:.0f} MB a process; give more than "
             f"--memory {settings.memory}, or begin again with --force"
         )
@@ -143,7 +166,7 @@ def _values(settings: PredictSettings, model: Model) -> tuple[tuple[int, ...], i
     return tuple(int(item.value) for item in record.classes), outside_value(record.classes, record.unlabelled)
 
 
-def _needs(settings: PredictSettings, source: Source, model: Model, threads: int) -> Needs:
+def _needs(settings: PredictSettings, source: Source, model: Model, engine: EngineChoice, threads: int) -> Needs:
     network = model.record.network
     outputs = 1 + settings.probabilities * network.classes + settings.uncertainty
     return Needs(
@@ -154,22 +177,32 @@ def _needs(settings: PredictSettings, source: Source, model: Model, threads: int
         axes=settings.axes,
         bytes_per_pixel=bytes_per_pixel(network),
         threads=threads,
-        process=psutil.Process().memory_info().rss + getattr(source.volume, "kept_bytes", 0),
+        process=process_bytes(engine) + getattr(source.volume, "kept_bytes", 0),
+        reading=getattr(source.volume, "reading_bytes", 0),
     )
 
 
-def _memory_each(settings: PredictSettings) -> int:
-    """Return the memory for a process that computes; with workers, this one and the scheduler take theirs first."""
+def _is_clustered(settings: PredictSettings) -> bool:
+    return settings.workers > 1 or settings.scheduler is not None
+
+
+def _memory_each(settings: PredictSettings, engine: EngineChoice, threads: int, *, bytes_per_pixel: int) -> int:
+    """Return the memory for a process that computes; with workers, this one takes first what its trial does."""
     memory = parse_memory(settings.memory)
-    if settings.workers == 1 or settings.scheduler is not None:
+    if settings.scheduler is not None:
+        return memory - CLUSTER_BYTES
+    if settings.workers == 1:
         return memory
-    return (memory - int(psutil.Process().memory_info().rss)) // settings.workers
+    own = process_bytes(engine) + CLUSTER_BYTES + trial_bytes(Lanes.of(threads), bytes_per_pixel)
+    return (memory - own) // settings.workers - CLUSTER_BYTES
 
 
 def open_store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:
     """Return the store of a plan, new or as it was left, as this run's own."""
     if begun is None:
-        return create_store(place, plan, [item.name for item in model.record.classes]).claim()
+        Store(place, plan).refuse_held()
+        names, files = [item.name for item in model.record.classes], network_files(model, plan.engine)
+        return create_store(place, plan, names, engine_files=files).claim()
     store = Store(place, plan).claim()
     tidy(place)
     return store

@@ -11,15 +11,15 @@ import numpy as np
 from tomoseg.predict import Runner
 from tomoseg.tiles import tiles
 from tomoseg.volume.turned import turn_shape
+from tomoseg.workflow.predict_memory import TRIED_EDGE
 from tomoseg.workflow.predict_plan import Pass, Plan, Task, axis_of, region_of
 
 _PYRAMID = 8 / 7
-_TRIED_EDGE = 512
 
 
 def expected_seconds(runner: Runner, plan: Plan, todo: Mapping[Pass, Sequence[Task]]) -> float:
     """Return the seconds that the network will run for the tasks, from running it once here in all lanes."""
-    edge = min(_TRIED_EDGE, plan.tile + 2 * runner.network.halo) // runner.network.grid * runner.network.grid
+    edge = min(TRIED_EDGE, plan.tile + 2 * runner.network.halo) // runner.network.grid * runner.network.grid
     stack = np.zeros((runner.network.channels, edge, edge), np.float32)
     lanes = plan.lanes.computing
     with ThreadPoolExecutor(lanes) as pool:

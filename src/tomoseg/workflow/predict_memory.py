@@ -7,15 +7,32 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tomoseg.engine import EngineChoice
 from tomoseg.errors import SettingError
 from tomoseg.unet_config import UNetConfig
+from tomoseg.volume.turned import Axis, turn_shape
 from tomoseg.workflow.predict_plan import THICKNESS, Lanes, Shape
 
 EDGES = (1024, 768, 512, 384, 256, 128)
 """Edges of a block in pixels, of which the largest is taken that the memory allows."""
 
 _TILES = (1024, 896, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
-_CODEC_BYTES = 40_000_000  # zarr's threads, imagecodecs, the allocator's slack
+_CODEC_BYTES = 60_000_000  # zarr's threads, imagecodecs, the allocator's slack
+CLUSTER_BYTES = 30_000_000
+"""Memory of Dask in a process."""
+
+TRIED_EDGE = 512
+"""Edge in pixels of the stack on which the network is tried before a run."""
+
+_PROCESS_BYTES = {
+    "torch f32": 340_000_000,
+    "torch bf16": 340_000_000,
+    "openvino int8": 190_000_000,
+    "openvino bf16": 470_000_000,
+    "openvino f32": 470_000_000,
+    "onnx f32": 165_000_000,
+}
+"""Resident memory of a process in which an engine has run a small tile (measured): the libraries that it loads."""
 
 
 def parse_memory(text: str) -> int:
@@ -37,8 +54,40 @@ def parse_memory(text: str) -> int:
     return int(float(found[1]) * 1000 ** (["KB", "MB", "GB", "TB"].index(found[2]) + 1))
 
 
+def process_bytes(engine: EngineChoice) -> int:
+    """Return the memory that a process takes before it has any voxels, whether it is there yet or not."""
+    return _PROCESS_BYTES[str(engine)]
+
+
+def trial_bytes(lanes: Lanes, bytes_per_pixel: int) -> int:
+    """Return the memory that trying the network takes."""
+    return lanes.computing * TRIED_EDGE**2 * bytes_per_pixel
+
+
 class Needs(BaseModel):
-    """What decides how much memory a process takes."""
+    """What decides how much memory a process takes.
+
+    Attributes
+    ----------
+    shape
+        Voxels of the volume along (z, y, x).
+    itemsize
+        Bytes of a grey value.
+    network
+        Its channels, halo and classes count.
+    outputs
+        Bytes a voxel that are written: labels, probabilities, uncertainty.
+    axes
+        Along which the network runs.
+    bytes_per_pixel
+        Of a forward pass, for each pixel that is fed.
+    threads
+        Processor threads of the process.
+    process
+        Bytes of the process before it has any voxels.
+    reading
+        Bytes that a read takes beside its result.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,12 +99,18 @@ class Needs(BaseModel):
     bytes_per_pixel: int
     threads: int
     process: int
+    reading: int = 0
 
     def of(self, block: Shape, tile: int) -> int:
         """Return the bytes that a process takes at its peak, for a block's edges and a tile's."""
-        depth, height, width = (min(edge, size) for edge, size in zip(block, self.shape, strict=True))
+        axes: tuple[Axis, ...] = ("z",) if self.axes == "z" else ("z", "y", "x")
+        return max(self._across(turn_shape(self.shape, axis), block, tile) for axis in axes)
+
+    def _across(self, shape: Shape, block: Shape, tile: int) -> int:
+        """Return the same for the volume turned so that planes are taken across its first axis."""
+        depth, height, width = (min(edge, size) for edge, size in zip(block, shape, strict=True))
         halo, context = 2 * self.network.halo, 2 * self.network.context
-        slab = (depth + context) * (height + halo) * (width + halo) * self.itemsize
+        slab = (depth + context) * (height + halo) * (width + halo) * self.itemsize + self.reading
         kept = depth * height * width * self._kept_bytes
         fed = (min(tile, height) + halo) * (min(tile, width) + halo)
         lanes = Lanes.of(self.threads)
@@ -64,9 +119,9 @@ class Needs(BaseModel):
 
     @property
     def _kept_bytes(self) -> int:
-        """Bytes a voxel of what a block gives, and of its compressed copy; along axes 16 bits a class come in."""
+        """Bytes a voxel of what a block gives, of its compressed copy and its mask; along axes what comes in, too."""
         classes = self.network.classes
-        return 2 * self.outputs + (3 * 2 * classes if self.axes == "zyx" else 0)
+        return 1 + 2 * self.outputs + (3 * 2 * classes if self.axes == "zyx" else 0)
 
 
 def choose_block(needs: Needs, *, memory: int) -> tuple[Shape, int]:

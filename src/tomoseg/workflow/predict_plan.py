@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tomoseg.engine import EngineChoice
-from tomoseg.errors import OutputError
+from tomoseg.errors import BegunOtherwiseError
 from tomoseg.volume import Region
 from tomoseg.volume.folder import picture_files
 from tomoseg.volume.ome_zarr_writer import shard_regions, whole_chunks
@@ -106,6 +106,7 @@ class Plan(BaseModel):
     tile: int
     threads: int
     block: Shape
+    peak_bytes: int
 
     @property
     def lanes(self) -> Lanes:
@@ -135,10 +136,7 @@ class Plan(BaseModel):
         return tuple(Task(which, region) for region in shard_regions((depth, height, width), edges))
 
 
-_COMPANIONS = {".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz"), ".vol": (".vgi",), ".vgi": (".vol", ".raw")}
-"""Ending of a file that does not say or hold all -> those of the files beside it that do, besides NAME.json."""
-
-CHOSEN = ("engine", "tile", "threads", "block")
+CHOSEN = ("engine", "tile", "threads", "block", "peak_bytes")
 """Fields of a plan that are chosen at the start and taken over when it goes on."""
 
 
@@ -152,23 +150,23 @@ def refuse_other_plan(plan: Plan, begun: Plan, *, out: Path, asked_engine: str) 
 
     Raises
     ------
-    OutputError
+    BegunOtherwiseError
         If the source, the model, or anything asked for has changed.
     """
     if plan.source != begun.source:
-        raise OutputError(
+        raise BegunOtherwiseError(
             f"{out}: the source, its mask or how it is read has changed since this was begun; restore it, or begin "
             "again with --force"
         )
     if plan.model != begun.model:
-        raise OutputError(f"{out}: was begun with another model; give that one, or begin again with --force")
+        raise BegunOtherwiseError(f"{out}: was begun with another model; give that one, or begin again with --force")
     fields = [name for name in Plan.model_fields if name not in CHOSEN]
     odd = [name for name in fields if getattr(plan, name) != getattr(begun, name)]
     if odd:
         said = ", ".join(f"{name} {getattr(begun, name)}, now {getattr(plan, name)}" for name in odd)
-        raise OutputError(f"{out}: was begun with {said}; go on with the same, or begin again with --force")
+        raise BegunOtherwiseError(f"{out}: was begun with {said}; go on with the same, or begin again with --force")
     if asked_engine not in ("auto", begun.engine.name):
-        raise OutputError(
+        raise BegunOtherwiseError(
             f"{out}: was begun with --engine {begun.engine.name}; go on with it, or begin again with --force"
         )
 
@@ -177,7 +175,7 @@ def source_state(path: Path, *, how: Reading, others: Sequence[Path] = ()) -> st
     """Return a hash that tells when a source, its mask, or the way it is read has changed.
 
     It is made from the names, sizes and times of change of the files that are read: a folder's pictures, all of a
-    Zarr store, or a file with what lies beside it under its name and says or holds the values, and `others`.
+    Zarr store, or a file and `others` that it leads to.
     """
     digest = hashlib.sha256(f"{how.opening}".encode())
     masks = [] if how.mask in (None, "auto") else [Path(how.mask)]
@@ -191,9 +189,7 @@ def source_state(path: Path, *, how: Reading, others: Sequence[Path] = ()) -> st
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        endings = _COMPANIONS.get(path.suffix.lower(), ())
-        beside = (path.with_name(path.name + ".json"), *(path.with_suffix(ending) for ending in endings))
-        return [path, *(file for file in beside if file.is_file())]
+        return [path]
     if any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
         return [Path(folder) / name for folder, _, files in sorted(os.walk(path)) for name in sorted(files)]
     return picture_files(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -15,6 +16,7 @@ from tomoseg.workflow.predict_plan import Lanes, Task
 from tomoseg.workflow.predict_task import Job, open_work, run_task
 
 _LOOK_SECONDS = 0.5
+_POLL_SECONDS, _ALONE_SECONDS = 0.02, 20.0
 
 
 def run_here(job: Job, tasks: Sequence[Task], *, title: str, console: Console) -> None:
@@ -88,17 +90,32 @@ def run_on_cluster(
             for task in itertools.islice(waiting, max(0, room)):
                 running.add(client.submit(run_task, job, task, key=f"{task.name}-{run}"))
                 in_flight += 1
+            _wait(running, client, console)
             done += sizes[_result(next(running))]
             in_flight -= 1
             bar.update(done)
 
 
+def _wait(running: Any, client: Any, console: Console) -> None:
+    """Wait until a task has ended; say so when there has been no worker for a while."""
+    alone, warned = time.monotonic(), False
+    while not running.has_ready():
+        time.sleep(_POLL_SECONDS)
+        if warned or time.monotonic() - alone < _ALONE_SECONDS:
+            continue
+        if count_workers(client):
+            alone = time.monotonic()
+        else:
+            console.warn("no worker is left; waiting for one to come")
+            warned = True
+
+
 def _result(future: Any) -> str:
-    error = None if future.status == "finished" else future.exception()
+    if future.status in ("cancelled", "lost"):
+        raise OutputError("the Dask scheduler is gone")
+    error = future.exception() if future.status == "error" else None
     if type(error).__name__ == "KilledWorker":
         raise OutputError("the workers die again and again on the same block; give them more memory, or fewer of them")
-    if error is not None and future.status != "error":
-        raise OutputError(f"the Dask scheduler is gone ({type(error).__name__})")
     if isinstance(error, ImportError):
         raise SettingError(f"the workers have not what it takes ({error}); install the same tomoseg where they run")
     return str(future.result())

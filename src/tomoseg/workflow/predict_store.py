@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from tomoseg.errors import OutputError
 from tomoseg.volume import Region
 from tomoseg.volume.ome_zarr_writer import ImageSpec, create_image, shard_files, write_shards, write_state
 from tomoseg.volume.state import NOTES, read_state
-from tomoseg.volume.writer import RECORD, remove, replace_folder, writing
-from tomoseg.whole_file import PARTIAL
+from tomoseg.volume.writer import RECORD, remove, replace_folder, write_text, writing
+from tomoseg.whole_file import PARTIAL, to_disk
 from tomoseg.workflow.predict_plan import Pass, Plan, Task, pass_chunk
 
 BLOCKS = "blocks"
@@ -30,6 +31,9 @@ BLOCKS = "blocks"
 
 RUN = "run.json"
 """Note of the run that may write to a store, and of the process that leads it."""
+
+ENGINE = "engine"
+"""Folder of the network that was built for the run among the notes, so that all workers have it."""
 
 TARGETS = "targets.json"
 """Note of the outputs that are written from a store that is not the output itself."""
@@ -54,20 +58,36 @@ class Store:
         OutputError
             If a process on this machine is at work on it, or it cannot be written.
         """
-        held = self._holder()
-        if held.get("host") == platform.node() and _is_at_work(held):
-            raise OutputError(f"{self.path}: process {held['pid']} is writing it; wait for it, or stop it first")
+        self.refuse_held()
         run, here = uuid4().hex, psutil.Process()
         record = {"run": run, "host": platform.node(), "pid": here.pid, "started": here.create_time()}
         with writing(self.path):
             (self.path / NOTES / RUN).write_text(json.dumps(record) + "\n", encoding="utf-8")
         return replace(self, run=run)
 
+    def refuse_held(self) -> None:
+        """Refuse a store, or a place for one, that a process on this machine is at work on.
+
+        Raises
+        ------
+        OutputError
+            If one is.
+        """
+        held = self._holder()
+        if held.get("host") == platform.node() and _is_at_work(held):
+            raise OutputError(f"{self.path}: process {held['pid']} is writing it; wait for it, or stop it first")
+
     def _holder(self) -> dict[str, Any]:
         try:
             return dict(json.loads((self.path / NOTES / RUN).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return {}
+
+    @property
+    def engine_files(self) -> Path | None:
+        """Folder of the network that was built for the run; None where none was."""
+        folder = self.path / NOTES / ENGINE
+        return folder if folder.is_dir() else None
 
     def group(self, name: str) -> Path:
         """Return the folder of an image: the labels are the root."""
@@ -148,12 +168,14 @@ class Store:
                 for task in self.plan.tasks(which):
                     self.record(task).unlink(missing_ok=True)
                 remove(self.group(f"axis_{which}"))
-            (self.path / NOTES / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            remove(self.path / NOTES / ENGINE)
+            write_text(self.path / NOTES / RECORD, json.dumps(record, indent=2) + "\n")
 
     def finish(self) -> None:
         """Say that it is finished."""
         with writing(self.path):
             write_state(self.path, {**_state(self.plan), "finished": True})
+            to_disk(self.path)
             (self.path / NOTES / RUN).unlink(missing_ok=True)
 
     def begun_targets(self) -> list[str]:
@@ -173,7 +195,8 @@ def _is_at_work(held: Mapping[str, Any]) -> bool:
     """Return whether the process that holds a store lives; this one itself does not count."""
     try:
         found = psutil.Process(int(held["pid"]))
-        return found.pid != os.getpid() and bool(abs(found.create_time() - float(held["started"])) < 1)
+        lives = found.status() != psutil.STATUS_ZOMBIE  # killed, and not yet waited for by whoever started it
+        return lives and found.pid != os.getpid() and bool(abs(found.create_time() - float(held["started"])) < 1)
     except (psutil.Error, KeyError, TypeError, ValueError):
         return False
 
@@ -192,10 +215,12 @@ def working_place(out: Path, *, force: bool) -> Path:
     >>> working_place(Path("labels.tif"), force=False).name, working_place(Path("new.zarr"), force=False).name
     ('labels.tif.unfinished.zarr', 'new.zarr')
     """
-    finished = (read_state(out) or {}).get("finished", True) if out.exists() else False
-    if out.suffix.lower() != ".zarr" or (force and finished):
-        return out.with_name(out.name + UNFINISHED)
-    return out
+    beside = out.with_name(out.name + UNFINISHED)
+    if out.suffix.lower() != ".zarr":
+        return beside
+    if not out.exists():
+        return beside if beside.exists() else out  # killed while the one took the place of the other
+    return beside if force and (read_state(out) or {}).get("finished", True) else out
 
 
 def begun_plan(place: Path) -> Plan | None:
@@ -209,8 +234,17 @@ def begun_plan(place: Path) -> Plan | None:
         return None
 
 
-def create_store(place: Path, plan: Plan, names: Sequence[str]) -> Store:
+def create_store(place: Path, plan: Plan, names: Sequence[str], *, engine_files: Sequence[Path] = ()) -> Store:
     """Make the store with all its metadata and no values; it has its name only when that is complete.
+
+    Parameters
+    ----------
+    place, plan
+        Where, and what for.
+    names
+        Of the classes.
+    engine_files
+        Of the network that was built for the plan's engine; they go along.
 
     Raises
     ------
@@ -224,6 +258,10 @@ def create_store(place: Path, plan: Plan, names: Sequence[str]) -> Store:
         draft.mkdir()
         _create_images(draft, plan, tuple(names))
         (draft / NOTES / BLOCKS).mkdir()
+        if engine_files:
+            (draft / NOTES / ENGINE).mkdir()
+        for file in engine_files:
+            shutil.copyfile(file, draft / NOTES / ENGINE / file.name)
         if place.exists():
             replace_folder(draft, place)
         else:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from jaxtyping import Shaped
 from tomoseg.volume import Content, SliceWriter, check_content
 from tomoseg.volume.state import NOTES
 from tomoseg.volume.writer import RECORD, remove, replace_folder, writing
+from tomoseg.whole_file import PARTIAL, to_disk
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.predict_plan import THICKNESS, Plan
 from tomoseg.workflow.predict_store import Store
@@ -79,10 +79,10 @@ def put_in_place(
 ) -> Iterator[Path]:
     """Give a finished store its name, or write the other format from it and remove it; yield what was written."""
     if settings.out.suffix.lower() == ".zarr":
-        store.finish()
         with writing(settings.out):
             if store.path != settings.out:
                 replace_folder(store.path, settings.out)
+        replace(store, path=settings.out).finish()  # last: killed before it, the same command ends here
         yield settings.out
         return
     others = _others(settings, model)
@@ -103,9 +103,12 @@ def put_in_place(
             for page in console.track(_pages(array, target.channel), f"writing {target.path.name}", len(names)):
                 writer.write(page)
         with writing(target.path):
-            _to_disk(target.path)
+            to_disk(target.path)
+    gone = store.path.with_name(store.path.name + PARTIAL)  # half a store would look like someone else's
     with writing(store.path):
-        remove(store.path)
+        remove(gone)
+        store.path.replace(gone)
+        remove(gone)
     yield from (target.path for target in others)
 
 
@@ -116,16 +119,6 @@ def _pages(array: Any, channel: int | None) -> Iterator[Shaped[np.ndarray, "y x"
     for z in range(0, depth, step):
         part = slice(z, z + step)
         yield from np.asarray(array[part] if channel is None else array[channel, part])
-
-
-def _to_disk(path: Path) -> None:
-    """Wait until an output is on the disk: the store that it was written from goes then."""
-    for file in [path] if path.is_file() else path.iterdir():
-        handle = os.open(file, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _record(store: Store) -> dict[str, Any]:

@@ -123,10 +123,10 @@ def _open_work(job: Job) -> Work:
     if model.content != plan.model:
         raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")
     source = open_source(job.source, job.how)
-    engine = make_engine(model, plan.engine, threads=lanes.threads, at_a_time=lanes.computing)
+    store = Store(job.place, plan, job.run)
+    engine = make_engine(model, plan.engine, threads=lanes.threads, at_a_time=lanes.computing, cache=store.engine_files)
     runner = Runner(engine, model.record.network, plan.window, plan.tile)
-    store, computing = Store(job.place, plan, job.run), threading.Semaphore(lanes.computing)
-    return Work(runner, source, store, len(model.record.classes), computing)
+    return Work(runner, source, store, len(model.record.classes), threading.Semaphore(lanes.computing))
 
 
 def run_task(job: Job, task: Task) -> str:

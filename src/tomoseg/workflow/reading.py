@@ -14,6 +14,7 @@ from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask,
 from tomoseg.labels import LabelClass, Value, find_classes
 from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_slices
 from tomoseg.volume import AS_IT_IS, Opening, Pictures, Region, Volume, open_pictures, open_volume
+from tomoseg.volume.source import split_inner
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 
@@ -35,6 +36,18 @@ def open_source(path: Path, how: Reading) -> Source:
     volume = open_volume(path, opening=how.opening)
     region = Region.parse(how.roi, shape=volume.shape) if how.roi else Region.whole(volume.shape)
     return Source(volume, open_view(volume, how.mask, opening=_beside(how)), region, path)
+
+
+def refuse_same_place(out: Path, source: Path) -> None:
+    """Refuse to write an output over the volume that it is made from.
+
+    Raises
+    ------
+    SettingError
+        If both are the same file or folder.
+    """
+    if out.resolve() == split_inner(source)[0].resolve():
+        raise SettingError(f"{out}: is given as the source and as the output; choose another name")
 
 
 def _beside(how: Reading) -> Opening:
