@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from tomoseg.errors import OutputError
+from tomoseg.workflow.cluster import keep_freed_memory, refuse_lost_scheduler
 
 _COUNT = """
 import resource, sys
@@ -43,7 +47,12 @@ def test_a_worker_keeps_the_memory_that_it_frees() -> None:
 
 
 def test_a_process_that_no_nanny_started_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tomoseg.workflow.cluster import keep_freed_memory
-
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize("status", ["cancelled", "lost"])
+def test_a_lost_scheduler_is_said_in_one_line(status: str) -> None:
+    with pytest.raises(OutputError, match="the Dask scheduler is gone"):
+        refuse_lost_scheduler(SimpleNamespace(status=status))
+    refuse_lost_scheduler(SimpleNamespace(status="finished"))

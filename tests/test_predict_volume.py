@@ -7,7 +7,6 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -17,11 +16,9 @@ import yaozarrs
 import zarr
 
 from predicting import NAMES, SHAPE, TORCH, content, labels, make_model, predict, write
-from tomoseg.errors import OutputError
 from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import Region, open_volume
 from tomoseg.workflow.predict_memory import Needs, choose_block
-from tomoseg.workflow.predict_run import _result
 
 
 def test_the_store_is_valid_and_says_what_it_is(undisturbed: Path, model: Path) -> None:
@@ -163,11 +160,6 @@ def test_the_source_is_not_written_over(tmp_path: Path, model: Path, capsys: pyt
     assert predict(model, tmp_path / "scan.zarr", tmp_path / "scan.zarr", "--force") == 2
     assert "as the source and as the output" in capsys.readouterr().err
     assert content(tmp_path / "scan.zarr") == before
-
-
-def test_a_lost_scheduler_is_one_line() -> None:
-    with pytest.raises(OutputError, match="the Dask scheduler is gone"):
-        _result(SimpleNamespace(status="cancelled"))
 
 
 def test_slices_unlike_the_training_data_are_named(tmp_path: Path, model: Path) -> None:

@@ -317,6 +317,17 @@ def test_a_study_without_any_cell_says_why(scan, tmp_path, capsys):
     assert "hold no crop of 128 x 128" in capsys.readouterr().err
 
 
+def test_a_study_whose_cells_all_fail_by_a_fault_of_ours_says_so(scan, tmp_path, capsys, monkeypatch):
+    def broken(*_):
+        raise KeyError("here")
+
+    monkeypatch.setattr("tomoseg.workflow.study_cell.run_cell", broken)
+    assert run(words(scan, tmp_path / "study")) == 1
+    said = capsys.readouterr().err
+    assert "no network could be trained; the first: KeyError: 'here'" in said
+    assert "this is a fault of tomoseg" in said
+
+
 def test_half_of_the_training_and_of_the_validation_images_are_noisy(scan, tmp_path):
     settings = StudySettings(
         what="noise", images=scan[0], labels=scan[1], out=tmp_path, patch=32, width=2, gap=4, noise_std=5000

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from tomoseg.errors import SettingError
+from tomoseg.errors import OutputError, SettingError
 from tomoseg.extras import load_extra
 
 _CONNECT_SECONDS = "20s"
@@ -97,6 +97,18 @@ def keep_freed_memory() -> bool:
     return bool(
         mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD) and mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     )
+
+
+def refuse_lost_scheduler(future: Any) -> None:
+    """Raise if a future has ended because its scheduler is gone.
+
+    Raises
+    ------
+    OutputError
+        If so.
+    """
+    if future.status in ("cancelled", "lost"):
+        raise OutputError("the Dask scheduler is gone")
 
 
 def completions(client: Any, futures: Iterable[Any]) -> Any:

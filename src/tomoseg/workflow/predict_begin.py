@@ -86,6 +86,8 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
         chosen = _choose(settings, source, model, console)
     else:
         refuse_other_engine(begun.engine)
+        if settings.threads not in (None, begun.threads):
+            console.say(f"it was begun with {begun.threads} threads a process, and goes on with these")
         chosen = {name: getattr(begun, name) for name in CHOSEN}
     plan = Plan(
         model=model.content,

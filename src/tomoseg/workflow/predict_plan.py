@@ -84,7 +84,29 @@ class Task:
 
 
 class Plan(BaseModel):
-    """What was asked of a prediction, and what was chosen for it."""
+    """What was asked of a prediction, and what was chosen for it.
+
+    Attributes
+    ----------
+    model, source
+        Hashes of the weights, and of what the source's files are.
+    shape, region
+        Voxels of the source along (z, y, x), and the part that is segmented: z0, z1, y0, y1, x0, x1.
+    mask, axes, values, probabilities, uncertainty
+        As asked.
+    window
+        Turns grey values into network input.
+    voxel_size_um
+        Edge lengths of a voxel along (z, y, x) in micrometres; None where not known.
+    label_values, label_type, outside_value
+        Value of each class in the output, its type, and the value outside the field of view.
+    engine, threads
+        What runs the network, and the processor threads of a process.
+    tile, block
+        Edge of a tile in pixels, and voxels of a block along (z, y, x).
+    peak_bytes
+        Memory that a process takes at its peak, without what it takes to build a network.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

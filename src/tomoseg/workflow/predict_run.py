@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from tomoseg.errors import OutputError, SettingError
-from tomoseg.workflow.cluster import completions, count_workers, dask_client
+from tomoseg.workflow.cluster import completions, count_workers, dask_client, refuse_lost_scheduler
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.predict_plan import Lanes, Task
 from tomoseg.workflow.predict_task import Job, open_work, run_task
@@ -111,8 +111,7 @@ def _wait(running: Any, client: Any, console: Console) -> None:
 
 
 def _result(future: Any) -> str:
-    if future.status in ("cancelled", "lost"):
-        raise OutputError("the Dask scheduler is gone")
+    refuse_lost_scheduler(future)
     error = future.exception() if future.status == "error" else None
     if type(error).__name__ == "KilledWorker":
         raise OutputError("the workers die again and again on the same block; give them more memory, or fewer of them")

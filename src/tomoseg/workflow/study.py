@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from pydantic import Field, field_validator, model_validator
 
-from tomoseg import __version__
+from tomoseg import __version__, errors
 from tomoseg.errors import InputError, OutputError, SettingError
 from tomoseg.provenance import content_hash
 from tomoseg.workflow.common import Images, Labels, Reading, Target
@@ -213,11 +213,20 @@ def _run_missing(settings: StudySettings, layout: Layout, cells: Sequence[Cell],
     failed = run_all(missing, settings, console)
     done = read_cells(settings, cells)
     if not any(cell.key in done for cell in cells if cell.method != "forest"):
-        raise SettingError(f"no network could be trained; the first: {_first(failed)}")
+        said = f"no network could be trained; the first: {_first(failed)}"
+        raise RuntimeError(said) if any(map(_is_ours, failed.values())) else SettingError(said)
     write_study(settings, layout, cells, done, console)
     for key, why in failed.items():
         console.warn(f"cell {key} failed and is missing in the table: {why}")
     console.result(f"report: {settings.out / 'report.html'}")
+
+
+def _is_ours(why: str) -> bool:
+    """Return whether a cell failed by a fault of tomoseg: not by what the user gave, nor with its worker."""
+    from tomoseg.workflow.study_run import LOST_WORKER
+
+    name = why.partition(":")[0]
+    return not hasattr(errors, name) and name != LOST_WORKER
 
 
 def _first(failed: dict[str, str]) -> str:

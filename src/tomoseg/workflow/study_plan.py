@@ -139,8 +139,11 @@ def plan_parts(study: Study, plan: Sequence[dict[str, Any]], why: str | None) ->
     parts: list[Part] = []
     if plan:
         rows = [[row["method"], row["tolerance"], *(word or "-" for word in _plan_words(row))] for row in plan]
-        columns = ["method", "tolerance", "added noise (1/65535)", "interpolated", "95 % interval", "exposure"]
-        parts.append(Table(columns, rows))
+        columns = ["method", "tolerance", "added noise", "interpolated", "95 % interval", "exposure"]
+        if why:  # there is none
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+        caption = "The largest std of added noise within each tolerance, in 1/65535 of the full range."
+        parts.append(Table(columns, rows, caption=caption))
         own = plan[0]["scan_noise_std"]
         if own is not None:
             parts.append(Note(_plan_assumptions(study, own)))

@@ -14,9 +14,12 @@ from uuid import uuid4
 
 from tomoseg.errors import InputError, OutputError
 from tomoseg.study import Cell
-from tomoseg.workflow.cluster import completions, dask_client
+from tomoseg.workflow.cluster import completions, dask_client, refuse_lost_scheduler
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
+
+LOST_WORKER = "its worker"
+"""With what the reason begins why a cell failed together with its worker."""
 
 _FOREST_MINUTES = 0.7
 _SCORED_MINUTES = 0.5
@@ -118,7 +121,9 @@ def _executor(settings: StudySettings) -> Iterator[Finished]:
                 for cell in cells
             }
             for job in completions(client, jobs):
-                yield job.result() if job.status == "finished" else (jobs[job].key, f"its worker: {job.exception()}")
+                refuse_lost_scheduler(job)
+                ended = job.status == "finished"
+                yield job.result() if ended else (jobs[job].key, f"{LOST_WORKER}: {job.exception()}")
 
         yield finished
 
