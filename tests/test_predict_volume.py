@@ -159,6 +159,8 @@ def test_the_source_is_not_written_over(tmp_path: Path, model: Path, capsys: pyt
     before = content(tmp_path / "scan.zarr")
     assert predict(model, tmp_path / "scan.zarr", tmp_path / "scan.zarr", "--force") == 2
     assert "as the source and as the output" in capsys.readouterr().err
+    assert predict(model, tmp_path / "scan.zarr", tmp_path / "scan.zarr/seg.zarr") == 2
+    assert "lies within the source" in capsys.readouterr().err
     assert content(tmp_path / "scan.zarr") == before
 
 

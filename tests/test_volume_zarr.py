@@ -19,7 +19,14 @@ from zarr.codecs.numcodecs import LZ4
 from tomoseg.errors import OutputError, VolumeError
 from tomoseg.volume import Region, SliceWriter, open_volume
 from tomoseg.volume.base import Volume
-from tomoseg.volume.ome_zarr_writer import ImageSpec, build_pyramid, create_image, shard_regions, write_shards
+from tomoseg.volume.ome_zarr_writer import (
+    ImageSpec,
+    build_pyramid,
+    create_image,
+    shard_files,
+    shard_regions,
+    write_shards,
+)
 from tomoseg.volume.pyramid import half_by_mean, half_by_mode, level_shapes
 
 GREY = np.random.default_rng(3).integers(0, 65535, (20, 30, 40), dtype=np.uint16)
@@ -266,6 +273,30 @@ def test_what_is_written_slice_by_slice_is_read_back_and_valid(tmp_path: Path, d
     yaozarrs.validate_zarr_store(str(tmp_path / "a.zarr"))
     half = zarr.open_array(str(tmp_path / "a.zarr"), path="1", mode="r")
     assert np.array_equal(half[0, :2, 3], half_by_mean(values[:2, :4, 6:8])[0, :, 0])
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_holds_nothing_but_zeros_is_written_too(tmp_path: Path, version: Literal["0.4", "0.5"]) -> None:
+    values = np.zeros((40, 64, 300), np.uint16)
+    values[33:] = 7
+    with SliceWriter(tmp_path / "a.zarr", shape=values.shape, dtype=values.dtype, ome_zarr=version) as writer:
+        for page in values:
+            writer.write(page)
+    assert np.array_equal(whole(tmp_path / "a.zarr"), values)
+    for level, shape in enumerate(level_shapes(values.shape)):
+        assert all(file.is_file() for file in shard_files(tmp_path / "a.zarr", Region.whole(shape), level=level))
+
+
+def test_a_channel_of_zeros_is_written_too(tmp_path: Path) -> None:
+    spec = ImageSpec("p", (16, 128, 256), np.dtype(np.uint8), (16, 128, 128), channels=("a", "b"))
+    create_image(tmp_path / "p.zarr", spec)
+    for region in shard_regions(spec.shape, spec.shard):
+        files = write_shards(tmp_path / "p.zarr", np.zeros((2, *region.shape), np.uint8), region)
+        assert [file.is_file() for file in files] == [True, True]
+    for _ in build_pyramid(tmp_path / "p.zarr"):
+        pass
+    for level, shape in enumerate(spec.levels):
+        assert all(file.is_file() for file in shard_files(tmp_path / "p.zarr", Region.whole(shape), level=level))
 
 
 def test_a_store_of_others_is_not_replaced(tmp_path: Path) -> None:

@@ -178,8 +178,9 @@ def write_shards(
     files = list(shard_files(folder, region, level=level))
     for file in files:
         file.unlink(missing_ok=True)  # zarr would read and merge a shard at the volume's end, which may be damaged
-    array = zarr.open_array(str(folder), path=str(level), mode="r+", config={"write_empty_chunks": True})
-    array[(..., *region.slices)] = values
+    array = zarr.open_array(str(folder), path=str(level), mode="r+")
+    # zeros are written, too: a missing file is what a lost one looks like
+    array.with_config({"write_empty_chunks": True})[(..., *region.slices)] = values
     for file in files:
         to_disk(file)
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -67,6 +68,23 @@ class Reading(Common):
         """What opening a volume must be told."""
         raw = None if self.raw_shape is None else RawLayout(self.raw_shape, np.dtype(self.raw_dtype))
         return Opening(raw, self.empty_chunks)
+
+
+def checked_address(address: str | None) -> str | None:
+    """Return the address of a Dask scheduler if it has the form of one; else raise ValueError.
+
+    Examples
+    --------
+    >>> checked_address("tcp://127.0.0.1:8786")
+    'tcp://127.0.0.1:8786'
+    >>> checked_address("nonsense")
+    Traceback (most recent call last):
+        ...
+    ValueError: is no address; write it like tcp://127.0.0.1:8786, or tls:// in place of tcp://
+    """
+    if address is not None and not re.fullmatch(r"(tcp|tls)://[^/\s]+:\d+", address):
+        raise ValueError("is no address; write it like tcp://127.0.0.1:8786, or tls:// in place of tcp://")
+    return address
 
 
 def limit_threads(threads: int | None) -> None:

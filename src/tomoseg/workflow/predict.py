@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import psutil
-from pydantic import Field
+from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits
 
 from tomoseg.errors import BegunOtherwiseError, InputError, PairingError, SettingError
 from tomoseg.provenance import record
-from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target
+from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, checked_address
 from tomoseg.workflow.console import Console, duration
 from tomoseg.workflow.reading import Source, open_source, refuse_same_place
 
@@ -69,6 +69,11 @@ class PredictSettings(Reading):
         str | None, Field(description="an existing Dask scheduler, tcp://HOST:PORT; its workers see the same paths")
     ] = None
     force: Annotated[bool, Field(description="replace an output that tomoseg wrote")] = False
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_an_address(cls, address: str | None) -> str | None:
+        return checked_address(address)
 
 
 def make_runner(model: Model) -> Runner:

@@ -44,10 +44,13 @@ def refuse_same_place(out: Path, source: Path) -> None:
     Raises
     ------
     SettingError
-        If both are the same file or folder.
+        If both are the same file or folder, or the output would lie within the source's store.
     """
-    if out.resolve() == split_inner(source)[0].resolve():
+    root = split_inner(source)[0].resolve()
+    if out.resolve() == root:
         raise SettingError(f"{out}: is given as the source and as the output; choose another name")
+    if root.suffix.lower() == ".zarr" and root in out.resolve().parents:
+        raise SettingError(f"{out}: lies within the source; choose a place beside it")
 
 
 def _beside(how: Reading) -> Opening:

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from tomoseg import __version__, errors
 from tomoseg.errors import InputError, OutputError, SettingError
 from tomoseg.provenance import content_hash
-from tomoseg.workflow.common import Images, Labels, Reading, Target
+from tomoseg.workflow.common import Images, Labels, Reading, Target, checked_address
 from tomoseg.workflow.console import Console
 
 if TYPE_CHECKING:
@@ -121,6 +121,11 @@ class StudySettings(Reading):
     scheduler: Annotated[str | None, Field(description="an existing Dask scheduler, tcp://HOST:PORT")] = None
     quick: Annotated[bool, Field(description="a short form, five minutes on two cores")] = False
     force: Annotated[bool, Field(description="drop the cells of another study that are in the folder")] = False
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_an_address(cls, address: str | None) -> str | None:
+        return checked_address(address)
 
     @field_validator("shares")
     @classmethod
