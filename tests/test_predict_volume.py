@@ -101,9 +101,13 @@ def test_a_promise_of_memory_that_cant_be_kept_is_not_given(
     tmp_path: Path, model: Path, source: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict(model, source, tmp_path / "out.zarr", "--memory", "50MB") == 2
-    found = re.search(r"--memory: 50 MB a process are not enough; .* takes (\d+) MB", capsys.readouterr().err)
+    found = re.search(r"--memory 50MB is too little .*; give (\d+)MB or more", capsys.readouterr().err)
     assert found
     assert int(found[1]) > 100
+    assert predict(model, source, tmp_path / "out.zarr", "--memory", "50MB", "--workers", 2) == 2
+    two = re.search(r"give (\d+)MB or more", capsys.readouterr().err)
+    assert two
+    assert int(two[1]) > 2 * 400
     assert not (tmp_path / "out.zarr").exists()
 
 
@@ -164,7 +168,9 @@ def test_the_source_is_not_written_over(tmp_path: Path, model: Path, capsys: pyt
     assert content(tmp_path / "scan.zarr") == before
 
 
-def test_slices_unlike_the_training_data_are_named(tmp_path: Path, model: Path) -> None:
+def test_slices_unlike_the_training_data_are_named(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = np.random.default_rng(1).integers(0, 40_000, (12, 64, 64), dtype=np.uint16)
     values[7] = 39_000
     write(tmp_path / "a.tif", values)
@@ -173,3 +179,7 @@ def test_slices_unlike_the_training_data_are_named(tmp_path: Path, model: Path) 
     odd = {found["slice"]: found["why"] for found in summary["unlike_training"]}
     assert "grey values lie elsewhere" in odd["a.tif[7]"]
     assert "a.tif[2]" not in odd
+    assert "--window refit" not in capsys.readouterr().err
+    write(tmp_path / "dim.tif", values // 3)
+    assert predict(model, tmp_path / "dim.tif", tmp_path / "dim.zarr") == 0
+    assert "--window refit" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import psutil
 from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits
 
-from tomoseg.errors import BegunOtherwiseError, InputError, PairingError, SettingError
+from tomoseg.errors import BegunOtherwiseError, InputError, PairingError, SettingError, VolumeError
 from tomoseg.provenance import record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, checked_address
 from tomoseg.workflow.console import Console, duration
@@ -104,6 +104,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     """Segment and write; an output that was begun goes on where it was."""
     from tomoseg.model_file import load_model
     from tomoseg.volume import PagedVolume
+    from tomoseg.workflow.cluster import dask_client
     from tomoseg.workflow.predict_begin import check_source, make_job, make_plan, open_store
     from tomoseg.workflow.predict_store import begun_plan, working_place
     from tomoseg.workflow.predict_targets import check_targets
@@ -115,6 +116,10 @@ def run(settings: PredictSettings, console: Console) -> None:
     begun = begun_plan(place)
     _check_targets(settings, model, place, begun)
     source = open_source(settings.source, settings)
+    if settings.scheduler is not None:
+        console.say(f"looking for workers at {settings.scheduler}")
+        with dask_client(workers=1, scheduler=settings.scheduler, purpose="prediction on workers"):
+            pass  # before anything is made
     if settings.window == "model":
         refuse_other_type(model.record, source.volume)
     check_source(source, model, settings)
@@ -213,6 +218,11 @@ def _run_pass(
                 title=title,
                 console=console,
             )
+    except VolumeError as error:
+        raise VolumeError(
+            f"{error}. What is done is kept in {job.place}, but can't go on with a source that was mended: then begin "
+            "again with --force"
+        ) from error
     except InputError as error:
         raise type(error)(f"{error}. What is done is kept in {job.place}: the same command goes on with it") from error
 
@@ -269,14 +279,14 @@ def _finish(settings: PredictSettings, store: Store, source: Source, model: Mode
     store.complete(_record(store.plan, model, settings, summary))
     for written in put_in_place(settings, store, model, names, console):
         console.result(f"written: {written}")
-    _tell(summary, console)
+    _tell(summary, console, refit=settings.window == "refit", slices=len(names))
 
 
 def _beside(plan: Plan) -> list[str]:
     return ["probabilities"] * plan.probabilities + ["uncertainty"] * plan.uncertainty
 
 
-def _tell(summary: dict[str, Any], console: Console) -> None:
+def _tell(summary: dict[str, Any], console: Console, *, refit: bool, slices: int) -> None:
     shares = ", ".join(f"{name} {share:.4f}" for name, share in summary["share"].items())
     console.result(f"share of voxels: {shares}; mean confidence {summary['mean_confidence']:.4f}")
     odd = summary["unlike_training"]
@@ -284,6 +294,7 @@ def _tell(summary: dict[str, Any], console: Console) -> None:
         console.warn(
             f"{len(odd)} slices look unlike the training data, first {odd[0]['slice']}: {odd[0]['why']} (all are in "
             "provenance.json); look at them before you trust their numbers"
+            + ("" if refit or len(odd) < slices / 2 else "; for another exposure or scaling there is --window refit")
         )
 
 

@@ -21,7 +21,15 @@ from tomoseg.volume import open_volume
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.predict_memory import CLUSTER_BYTES, Needs, choose_block, parse_memory, process_bytes, trial_bytes
+from tomoseg.workflow.predict_memory import (
+    CLUSTER_BYTES,
+    Needs,
+    NotEnoughError,
+    choose_block,
+    parse_memory,
+    process_bytes,
+    trial_bytes,
+)
 from tomoseg.workflow.predict_plan import CHOSEN, Lanes, Plan, parse_threads, refuse_other_plan, source_state
 from tomoseg.workflow.predict_store import Store, create_store, tidy
 from tomoseg.workflow.predict_task import Job
@@ -122,9 +130,15 @@ def _choose(settings: PredictSettings, source: Source, model: Model, console: Co
     built = 0 if _is_clustered(settings) else max(0, psutil.Process().memory_info().rss - needs.process)
     try:
         block, tile = choose_block(needs.model_copy(update={"process": needs.process + built}), memory=memory)
-    except SettingError as error:
-        again = f"; {built / 1e6:.0f} MB went to building the network: give the same command again" if built else ""
-        raise SettingError(f"{error}{again}") from error
+    except NotEnoughError as error:
+        given = parse_memory(settings.memory)
+        others = given - memory if settings.workers == 1 or settings.scheduler else given - settings.workers * memory
+        wanted = others + error.least * (1 if settings.scheduler else settings.workers)
+        again = f"; {built / 1e6:.0f} MB of it went to building the network, which is done now" if built else ""
+        raise SettingError(
+            f"--memory {settings.memory} is too little even for the smallest blocks and tiles; give "
+            f"{wanted / 1e6 + 1:.0f}MB or more{again}"
+        ) from error
     peak = needs.of(block, tile)
     return {"engine": engine, "threads": threads, "tile": tile, "block": block, "peak_bytes": peak}
 

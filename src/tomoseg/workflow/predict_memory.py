@@ -54,6 +54,20 @@ def parse_memory(text: str) -> int:
     return int(float(found[1]) * 1000 ** (["KB", "MB", "GB", "TB"].index(found[2]) + 1))
 
 
+class NotEnoughError(Exception):
+    """Not even the smallest blocks and tiles fit.
+
+    Attributes
+    ----------
+    least
+        Bytes of a process that these take.
+    """
+
+    def __init__(self, least: int) -> None:
+        super().__init__(least)
+        self.least = least
+
+
 def process_bytes(engine: EngineChoice) -> int:
     """Return the memory that a process takes before it has any voxels, whether it is there yet or not."""
     return _PROCESS_BYTES[str(engine)]
@@ -129,19 +143,15 @@ def choose_block(needs: Needs, *, memory: int) -> tuple[Shape, int]:
 
     Raises
     ------
-    SettingError
-        If none fits; the message says what would.
+    NotEnoughError
+        If none fits; it says what the smallest take.
     """
     # along y and x a chunk has 256 voxels, of which a block has whole ones
     edges = [edge for edge in EDGES if needs.axes == "z" or edge % 256 == 0]
     pairs = [((THICKNESS, edge, edge), tile) for edge in edges for tile in _TILES if tile <= edge]
     fitting = [pair for pair in pairs if needs.of(*pair) <= memory]
     if not fitting:
-        least = min(needs.of(*pair) for pair in pairs)
-        raise SettingError(
-            f"--memory: {memory / 1e6:.0f} MB a process are not enough; with the smallest blocks and tiles one "
-            f"takes {least / 1e6:.0f} MB"
-        )
+        raise NotEnoughError(min(needs.of(*pair) for pair in pairs))
     return min(fitting, key=lambda pair: _cost(needs, *pair))
 
 
