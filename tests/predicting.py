@@ -1,10 +1,7 @@
 """A tiny model and what predictions with it are tested by."""
 
 import json
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -93,14 +90,3 @@ def interrupt(model: Path, source: Path, out: Path) -> None:
     shutil.rmtree(out / "0/c/2")
     records[2].unlink()
     (out / "0/c/1/0/0.0123.partial").write_bytes(b"half")
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let the system refuse larger files, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

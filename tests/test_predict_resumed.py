@@ -16,7 +16,8 @@ import psutil
 import pytest
 import tifffile
 
-from predicting import SHAPE, TORCH, content, files_of_at_most, interrupt, labels, make_model, predict
+from limits import files_of_at_most
+from predicting import SHAPE, TORCH, content, interrupt, labels, make_model, predict
 from tomoseg.cli import run
 from tomoseg.errors import OutputError
 from tomoseg.volume import SliceWriter, open_volume
@@ -192,17 +193,22 @@ def test_another_processor_is_refused(
     assert "this one has x86_64 avx2 avx512_f" in capsys.readouterr().err
 
 
+def hold(out: Path, pid: int, started: float) -> None:
+    """Note a process of this machine as the one that writes a store."""
+    held = {"run": "a", "host": platform.node(), "pid": pid, "started": started}
+    (out / "tomoseg/run.json").write_text(json.dumps(held))
+
+
 def test_two_runs_cant_write_the_same_output(
     tmp_path: Path, model: Path, source: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.zarr"
     interrupt(model, source, out)
     parent = psutil.Process(os.getppid())
-    held = {"run": "a", "host": platform.node(), "pid": parent.pid, "started": parent.create_time()}
-    (out / "tomoseg/run.json").write_text(json.dumps(held))
+    hold(out, parent.pid, parent.create_time())
     assert predict(model, source, out) == 2
     assert f"process {parent.pid} is writing it" in capsys.readouterr().err
-    (out / "tomoseg/run.json").write_text(json.dumps({**held, "started": 0.0}))
+    hold(out, parent.pid, 0.0)
     assert predict(model, source, out) == 0
     assert content(out) == content(undisturbed)
 
@@ -213,8 +219,7 @@ def test_force_takes_no_store_from_a_run_that_lives(
     out = tmp_path / "out.zarr"
     interrupt(model, source, out)
     parent = psutil.Process(os.getppid())
-    held = {"run": "a", "host": platform.node(), "pid": parent.pid, "started": parent.create_time()}
-    (out / "tomoseg/run.json").write_text(json.dumps(held))
+    hold(out, parent.pid, parent.create_time())
     before = content(out)
     assert predict(model, source, out, "--values", "indices", "--force") == 2
     assert f"process {parent.pid} is writing it" in capsys.readouterr().err
@@ -230,8 +235,7 @@ def test_a_killed_run_that_nobody_has_waited_for_holds_no_store(
         started = psutil.Process(process.pid).create_time()
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is a zombie
-        held = {"run": "a", "host": platform.node(), "pid": process.pid, "started": started}
-        (out / "tomoseg/run.json").write_text(json.dumps(held))
+        hold(out, process.pid, started)
         assert predict(model, source, out) == 0
     assert content(out) == content(undisturbed)
 

@@ -2,16 +2,14 @@
 
 import json
 import os
-import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from limits import files_of_at_most
 from tomoseg.errors import OutputError, SettingError
 from tomoseg.volume import Content, Region, SliceWriter, check_content, check_target, open_volume, read_slice
 from tomoseg.volume.tiff_sink import file_names
@@ -162,17 +160,6 @@ def test_no_permission_is_said_before_any_work(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="no permission to write"):
         check_target(tmp_path / "seg")
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Let the system refuse larger files, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("name", ["seg", "seg.tif"])

@@ -25,6 +25,7 @@ from tomoseg.workflow.predict_memory import (
     CLUSTER_BYTES,
     Needs,
     NotEnoughError,
+    Promise,
     choose_block,
     parse_memory,
     process_bytes,
@@ -124,20 +125,17 @@ def _choose(settings: PredictSettings, source: Source, model: Model, console: Co
     """Return what a plan has besides what was asked for: `CHOSEN`."""
     threads = parse_threads(settings.threads, workers=settings.workers, scheduler=settings.scheduler)
     engine = choose_engine(model, asked=settings.engine, threads=threads, say=console.say)
-    needs = _needs(settings, source, model, engine, threads)
-    memory = _memory_each(settings, engine, threads, bytes_per_pixel=needs.bytes_per_pixel)
+    needs = _needs(settings, source, model, engine=engine, threads=threads)
+    promise = _promise(settings, engine, threads, bytes_per_pixel=needs.bytes_per_pixel)
     # what was loaded to build a network stays in this process
     built = 0 if _is_clustered(settings) else max(0, psutil.Process().memory_info().rss - needs.process)
     try:
-        block, tile = choose_block(needs.model_copy(update={"process": needs.process + built}), memory=memory)
+        block, tile = choose_block(needs.model_copy(update={"process": needs.process + built}), memory=promise.each)
     except NotEnoughError as error:
-        given = parse_memory(settings.memory)
-        others = given - memory if settings.workers == 1 or settings.scheduler else given - settings.workers * memory
-        wanted = others + error.least * (1 if settings.scheduler else settings.workers)
         again = f"; {built / 1e6:.0f} MB of it went to building the network, which is done now" if built else ""
         raise SettingError(
             f"--memory {settings.memory} is too little even for the smallest blocks and tiles; give "
-            f"{wanted / 1e6 + 1:.0f}MB or more{again}"
+            f"{promise.enough(error.least) / 1e6 + 1:.0f}MB or more{again}"
         ) from error
     peak = needs.of(block, tile)
     return {"engine": engine, "threads": threads, "tile": tile, "block": block, "peak_bytes": peak}
@@ -167,7 +165,7 @@ def _window(settings: PredictSettings, source: Source, model: Model, console: Co
 
 def _refuse_less_memory(plan: Plan, settings: PredictSettings, *, bytes_per_pixel: int) -> None:
     wanted = plan.peak_bytes
-    if wanted > _memory_each(settings, plan.engine, plan.threads, bytes_per_pixel=bytes_per_pixel):
+    if wanted > _promise(settings, plan.engine, plan.threads, bytes_per_pixel=bytes_per_pixel).each:
         raise BegunOtherwiseError(
             f"{settings.out} was begun with more memory: it takes {wanted / 1e6:.0f} MB a process; give more than "
             f"--memory {settings.memory}, or begin again with --force"
@@ -182,7 +180,7 @@ def _values(settings: PredictSettings, model: Model) -> tuple[tuple[int, ...], i
     return tuple(int(item.value) for item in record.classes), outside_value(record.classes, record.unlabelled)
 
 
-def _needs(settings: PredictSettings, source: Source, model: Model, engine: EngineChoice, threads: int) -> Needs:
+def _needs(settings: PredictSettings, source: Source, model: Model, *, engine: EngineChoice, threads: int) -> Needs:
     network = model.record.network
     outputs = 1 + settings.probabilities * network.classes + settings.uncertainty
     return Needs(
@@ -202,15 +200,15 @@ def _is_clustered(settings: PredictSettings) -> bool:
     return settings.workers > 1 or settings.scheduler is not None
 
 
-def _memory_each(settings: PredictSettings, engine: EngineChoice, threads: int, *, bytes_per_pixel: int) -> int:
-    """Return the memory for a process that computes; with workers, this one takes first what its trial does."""
+def _promise(settings: PredictSettings, engine: EngineChoice, threads: int, *, bytes_per_pixel: int) -> Promise:
+    """Return how the memory is shared; with workers on this machine, this process takes first what its trial does."""
     memory = parse_memory(settings.memory)
     if settings.scheduler is not None:
-        return memory - CLUSTER_BYTES
+        return Promise(memory, extra=CLUSTER_BYTES)
     if settings.workers == 1:
-        return memory
+        return Promise(memory)
     own = process_bytes(engine) + CLUSTER_BYTES + trial_bytes(Lanes.of(threads), bytes_per_pixel)
-    return (memory - own) // settings.workers - CLUSTER_BYTES
+    return Promise(memory, first=own, processes=settings.workers, extra=CLUSTER_BYTES)
 
 
 def open_store(place: Path, plan: Plan, begun: Plan | None, model: Model) -> Store:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -52,6 +53,47 @@ def parse_memory(text: str) -> int:
     if found is None or float(found[1]) == 0:
         raise SettingError(f"--memory {text!r} is no amount of memory; write it like 500MB or 2GB")
     return int(float(found[1]) * 1000 ** (["KB", "MB", "GB", "TB"].index(found[2]) + 1))
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How the memory that was promised is shared.
+
+    Attributes
+    ----------
+    total
+        Bytes promised for all.
+    first
+        Bytes that go to a process which only leads.
+    processes, extra
+        Processes that compute, and bytes of each that are not for voxels.
+    """
+
+    total: int
+    first: int = 0
+    processes: int = 1
+    extra: int = 0
+
+    @property
+    def each(self) -> int:
+        """Bytes for what a computing process needs.
+
+        Examples
+        --------
+        >>> Promise(1000, first=200, processes=2, extra=30).each
+        370
+        """
+        return (self.total - self.first) // self.processes - self.extra
+
+    def enough(self, needed: int) -> int:
+        """Return the total with which each computing process has `needed` bytes.
+
+        Examples
+        --------
+        >>> Promise(1000, first=200, processes=2, extra=30).enough(370)
+        1000
+        """
+        return self.first + self.processes * (needed + self.extra)
 
 
 class NotEnoughError(Exception):
