@@ -180,6 +180,9 @@ def test_slices_unlike_the_training_data_are_named(
     assert "grey values lie elsewhere" in odd["a.tif[7]"]
     assert "a.tif[2]" not in odd
     assert "--window refit" not in capsys.readouterr().err
+    write(tmp_path / "small.tif", values[:4, :8, :8])
+    assert predict(model, tmp_path / "small.tif", tmp_path / "small.zarr") == 0
+    assert "unlike" not in capsys.readouterr().err  # so few pixels differ by chance
     write(tmp_path / "dim.tif", values // 3)
     assert predict(model, tmp_path / "dim.tif", tmp_path / "dim.zarr") == 0
     assert "--window refit" in capsys.readouterr().err

@@ -205,7 +205,7 @@ def test_several_scans_train_one_model(place, scan):
 def test_inspect_tells_the_phantoms_noise_within_five_per_cent(place, scan):
     assert tomoseg("inspect", scan[0], "-o", place / "look", "--quiet") == 0
     found = json.loads((place / "look/inspect.json").read_text())
-    assert found["shape"] == [40, 96, 96]
+    assert found["shape"] == found["roi_shape"] == [40, 96, 96]
     assert found["noise_std"] == pytest.approx(740, rel=0.05)
 
 

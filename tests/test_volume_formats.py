@@ -105,6 +105,8 @@ def test_convert_keeps_the_part_that_is_asked_for_and_replaces_nothing(
     assert run(["convert", str(source), str(target), "--quiet"]) == 2
     assert run(["convert", str(source), str(tmp_path / "b.txm"), "--quiet"]) == 2
     assert ".txm is not written" in capsys.readouterr().err
+    assert run(["convert", str(source), str(tmp_path / "b.zar"), "--quiet"]) == 2
+    assert "no format is called .zar" in capsys.readouterr().err
     assert run(["convert", str(source), str(target), "--force", "--quiet"]) == 0
     assert open_volume(target).shape == GREY.shape
 

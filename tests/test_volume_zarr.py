@@ -139,6 +139,13 @@ def dataset(found: dict[str, Any]) -> dict[str, Any]:
     return level
 
 
+def test_what_lies_in_a_store_may_be_named_as_a_file_browser_does(tmp_path: Path) -> None:
+    zarr.create_array(str(tmp_path / "a.zarr/inner"), data=GREY, chunks=(8, 16, 16))
+    assert np.array_equal(whole(tmp_path / "a.zarr/inner"), GREY)
+    write(tmp_path / "b.tif", GREY)
+    assert open_volume(tmp_path / "a.zarr/../b.tif").shape == GREY.shape
+
+
 @pytest.mark.parametrize("inside", ["../other.zarr", "s0/../../other.zarr", "{}/other.zarr", "..\\other.zarr"])
 def test_a_path_that_leaves_the_store_is_refused(tmp_path: Path, inside: str) -> None:
     zarr.create_array(str(tmp_path / "other.zarr"), data=GREY, chunks=(8, 16, 16))

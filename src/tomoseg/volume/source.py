@@ -146,12 +146,17 @@ def open_pictures(path: Path, *, opening: Opening = AS_IT_IS) -> Pictures:
 def split_inner(path: Path) -> tuple[Path, str | None]:
     """Split `scan.h5:/entry/data` into the file and what lies inside it, None where nothing is named.
 
+    A Zarr store is a folder on disk, and so what lies in it may be named as a file browser does.
+
     Examples
     --------
     >>> split_inner(Path("scan.h5:/entry/data"))[1], split_inner(Path("a:b.tif"))[1]
     ('/entry/data', None)
+    >>> split_inner(Path("out.zarr/uncertainty"))[1], split_inner(Path("a.zarr/b.zarr"))[1]
+    ('uncertainty', None)
     """
     found = re.fullmatch(r"(.+?\.(?:h5|hdf5|hdf|nxs|nx|zarr)):(/?.+)", str(path), re.IGNORECASE)
+    found = found or re.fullmatch(r"(.+\.zarr)[/\\](?!\.\.)(.+(?<!\.zarr))", str(path), re.IGNORECASE)
     return (Path(found[1]), found[2]) if found else (path, None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,6 +91,11 @@ def check_target(path: Path, force: bool = False) -> None:
         raise OutputError(f"{path}: is no name for an output; give that of a new folder or of a .tif file")
     if is_folder(path) and format_ending(path) in (".png", *FORMATS):
         raise OutputError(f"{path}: {format_ending(path)} is not written; {' '.join(TARGETS)} and folders of TIFFs are")
+    if is_folder(path) and re.fullmatch(r"\.[a-z]{2,5}", path.suffix.lower()):
+        raise OutputError(
+            f"{path}: no format is called {path.suffix}; there are {' '.join(TARGETS)}, and for a folder of TIFFs give "
+            "a name without an ending"
+        )
     with writing(path):
         for part in (path, record_path(path), companion_path(path)):
             if part is not None and part.exists() and not force:

@@ -130,3 +130,28 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def sized(count: float) -> str:
+    """Return a number of bytes in words.
+
+    Examples
+    --------
+    >>> sized(52_000), sized(12_300_000), sized(2_147_483_648)
+    ('52 kB', '12 MB', '2.1 GB')
+    """
+    for factor, unit in ((1e9, "GB"), (1e6, "MB")):
+        if count >= factor:
+            return f"{count / factor:.2g} {unit}" if count < 100 * factor else f"{count / factor:.0f} {unit}"
+    return f"{max(1.0, count / 1e3):.0f} kB"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number and a noun that takes an s.
+
+    Examples
+    --------
+    >>> counted(1, "thread"), counted(2, "thread")
+    ('1 thread', '2 threads')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from tomoseg.provenance import record
 from tomoseg.workflow.common import Reading, SourcePath, limit_threads
-from tomoseg.workflow.console import Console, duration
+from tomoseg.workflow.console import Console, duration, sized
 from tomoseg.workflow.reading import Source, open_source
 
 _TRIED_EDGE = 512
@@ -58,6 +58,7 @@ def _of_volume(source: Source) -> dict[str, Any]:
     return {
         "name": source.path.name,
         "shape": list(volume.shape),
+        "roi_shape": list(source.region.shape),
         "dtype": str(volume.dtype),
         "voxel_size_um": None if volume.voxel_size_um is None else list(volume.voxel_size_um),
         "first": volume.names[0],
@@ -91,8 +92,11 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     size, noise = found["voxel_size_um"], found["noise_std_65535"]
     unit = f", {noise:.4g} in 1/65535 of full range" if noise is not None else ""
     blur = f"{found['blur_px']:.2f} pixels" if found["blur_px"] is not None else "cannot be told"
+    part = (
+        "" if found["roi_shape"] == found["shape"] else f", of which {' x '.join(map(str, found['roi_shape']))} count"
+    )
     return [
-        ("shape (z, y, x)", " x ".join(map(str, found["shape"]))),
+        ("shape (z, y, x)", " x ".join(map(str, found["shape"])) + part),
         ("type", found["dtype"]),
         ("voxel size (z, y, x)", " x ".join(f"{edge:g}" for edge in size) + " um" if size else "the file does not say"),
         ("slices", f"{found['first']} to {found['last']}"),
@@ -100,8 +104,8 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("clipped", f"{100 * found['clipped_low']:.2f} % at the low end, {100 * found['clipped_high']:.2f} % high"),
         ("noise std", f"{found['noise_std']:.4g} grey values{unit}"),
         ("blur", blur),
-        ("segmenting it takes", f"about {duration(found['predict_seconds'])} and {found['predict_bytes'] / 1e9:.1f} "
-                                "GB, with the default network on this machine as busy as it is now"),
+        ("segmenting it takes", f"about {duration(found['predict_seconds'])} and {sized(found['predict_bytes'])} of "
+                                "memory, with the default network on this machine as busy as it is now"),
     ]  # fmt: skip
 
 

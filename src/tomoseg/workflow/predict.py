@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from tomoseg.errors import BegunOtherwiseError, InputError, PairingError, SettingError, VolumeError
 from tomoseg.provenance import record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, checked_address
-from tomoseg.workflow.console import Console, duration
+from tomoseg.workflow.console import Console, counted, duration, sized
 from tomoseg.workflow.reading import Source, open_source, refuse_same_place
 
 if TYPE_CHECKING:
@@ -241,16 +241,17 @@ def _announce(
     free = psutil.disk_usage(str(store.path.parent)).free
     console.say(
         f"{np.prod(plan.box.shape, dtype=np.int64):,} voxels, {left} of {planned} blocks to do, "
-        f"{plan.engine}, tiles of {plan.tile} pixels, {plan.threads} threads"
+        f"{plan.engine}, tiles of {plan.tile} pixels, {counted(plan.threads, 'thread')}"
     )
     seconds = expected_seconds(open_work(job).runner, plan, todo)
     if settings.scheduler is None:
         seconds /= settings.workers
     where = "on this machine as busy as it is now" if settings.scheduler is None else "on one worker like this machine"
     each = "" if settings.scheduler is None else " a worker"
+    start = "" if settings.workers == 1 and settings.scheduler is None else ", once the workers have started"
     console.say(
-        f"expected: about {duration(seconds)} {where}, at most {settings.memory} of memory{each} and "
-        f"{bytes_ / 1e9:.2g} GB of disk ({free / 1e9:.3g} GB are free)"
+        f"expected: about {duration(seconds)} {where}{start}, at most {settings.memory} of memory{each} and "
+        f"{sized(bytes_)} of disk ({sized(free)} are free)"
     )
     if bytes_ > free:
         console.warn("the disk may not have room enough; if it fills up, what is done is kept")
@@ -292,8 +293,8 @@ def _tell(summary: dict[str, Any], console: Console, *, refit: bool, slices: int
     odd = summary["unlike_training"]
     if odd:
         console.warn(
-            f"{len(odd)} slices look unlike the training data, first {odd[0]['slice']}: {odd[0]['why']} (all are in "
-            "provenance.json); look at them before you trust their numbers"
+            f"unlike the training data: {counted(len(odd), 'slice')}, first {odd[0]['slice']}: {odd[0]['why']} (all "
+            "are in provenance.json); look at them before you trust their numbers"
             + ("" if refit or len(odd) < slices / 2 else "; for another exposure or scaling there is --window refit")
         )
 

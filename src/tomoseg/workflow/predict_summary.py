@@ -14,7 +14,10 @@ from tomoseg.model_file import Model, trained_noise
 from tomoseg.workflow.predict_plan import Task
 
 MOST_MOVED = 0.25
-"""Share of a slice's grey values in other bins than the training tiles', above which its histogram is unlike."""
+"""Share of a slice's grey values in other bins than the training tiles', above which its histogram is unlike.
+
+For a slice smaller than a tile it grows as chance does, with one over the square root of the area.
+"""
 
 NOISIER = 1.5
 """A slice is unlike when its noise is this much above what the model was trained with, or below half the scan's."""
@@ -115,12 +118,13 @@ def _odd_grey(totals: SliceTotals, model: Model) -> list[tuple[int, str]]:
         for image, labels in zip(model.samples.images, model.samples.labels, strict=True)
     ]
     expected = np.sum([tile.histogram for tile in tiles], axis=0)
+    tile_pixels = expected.sum() / len(tiles)
     own = float(np.median([tile.noise for tile in tiles if tile.noise is not None] or [0.0]))
     top = float(np.hypot(own, trained_noise(model.record)))
     found: list[tuple[int, str]] = []
     for z, (counts, noise) in enumerate(zip(totals.histograms, totals.noise, strict=True)):
         moved = 0.5 * np.abs(_shares(counts) - _shares(expected)).sum() if counts.any() else 0.0
-        if moved > MOST_MOVED:
+        if moved > MOST_MOVED * max(1.0, (tile_pixels / max(1, counts.sum())) ** 0.5):
             found.append((z, f"{100 * moved:.0f} % of its grey values lie elsewhere than the training slices'"))
         if own and (noise > NOISIER * top or noise < own / 2):
             found.append((z, f"its noise is {noise / own:.1f} times the training slices'"))
