@@ -1,8 +1,8 @@
-"""Architecture: accuracy after the same steps against voxels a second, for networks of other widths, depths and blocks.
+"""Architecture: accuracy after the same steps or minutes against voxels a second, for other widths, depths and blocks.
 
-Each candidate is trained on five slices of a phantom and on five of the sandstone, for the same number of steps on one
-thread, two candidates at a time; afterwards all are timed on one tile by the engines that there are, one by one.
-`--only NAME` trains one of them.
+Each candidate is trained on five slices of a phantom and on five of the sandstone, for the same number of steps, or the
+same time with `--minutes`, on one thread, two candidates at a time; afterwards all are timed on one tile by the engines
+that there are, one by one. `--only NAME` trains one of them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,14 @@ TILE = 512
 CANDIDATES = {
     "16-32-64, 128": "widths = [16, 32, 64]\nbottleneck = 128",
     "the same, nearest": "widths = [16, 32, 64]\nbottleneck = 128\nenlarge = 'nearest'",
-    "the same, nearest, one convolution first": "widths = [16, 32, 64]\nenlarge = 'nearest'\nfirst = 1",
+    "the same, one convolution first": "widths = [16, 32, 64]\nbottleneck = 128\nenlarge = 'nearest'\nfirst = 1",
     "32-64, 128, stem 2": "widths = [32, 64]\nbottleneck = 128\nstem = 2",
     "48-96, 192, stem 2": "widths = [48, 96]\nbottleneck = 192\nstem = 2",
     "32-64, 128, stem 2, nearest": "widths = [32, 64]\nbottleneck = 128\nstem = 2\nenlarge = 'nearest'",
     "8-32-64, 128": "widths = [8, 32, 64]\nbottleneck = 128",
     "16-32, 64": "widths = [16, 32]\nbottleneck = 64",
+    "12-24, 48, nearest, one convolution first": "",
+    "8-16, 32, nearest, one convolution first": "widths = [8, 16]\nbottleneck = 32",
 }
 
 
@@ -53,6 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--minutes", type=float, help="in place of steps")
     parser.add_argument("--only", choices=list(CANDIDATES))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -69,9 +72,10 @@ def main() -> None:
     place.mkdir(parents=True, exist_ok=True)
     file = place / "recipe.toml"
     file.write_text(CANDIDATES[given.only] + "\n", encoding="utf-8")
-    phantom, sandstone = train_both(given.out, place, str(file), given.steps)
+    budget = {"steps": given.steps} if given.minutes is None else {"minutes": given.minutes}
+    phantom, sandstone = train_both(given.out, place, str(file), budget)
     row = {**phantom, **{f"sandstone {name}": value for name, value in sandstone.items()}}
-    record(given.out, "architecture", candidate=given.only, steps=given.steps, **row)
+    record(given.out, "architecture", candidate=given.only, **budget, **row)
 
 
 def slug(name: str) -> str:
@@ -84,12 +88,12 @@ def model_of(out: Path, name: str) -> Path:
     return out / "architecture" / slug(name) / "phantom.tomoseg"
 
 
-def train_both(out: Path, place: Path, recipe: str, steps: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def train_both(out: Path, place: Path, recipe: str, budget: dict[str, float]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Train on the phantom and on the sandstone; return seconds, accuracies and mean IoUs, clean and at 5000."""
     folder = make_phantom(out, (160, 501, 501))
     five = copied(folder / "labels", [f"slice_{z:04d}.tif" for z in FIVE], place / "five_labels")
     model = place / "phantom.tomoseg"
-    shared = {"steps": steps, "threads": 1, "recipe": recipe}
+    shared = {**budget, "threads": 1, "recipe": recipe}
     if not model.exists():
         fit(folder / "images", five, model, context=2, classes=PHANTOM_CLASSES, **shared)
     pages = {z: tifffile.imread(folder / f"images/slice_{z:04d}.tif") for t in TEST for z in range(t - 2, t + 3)}

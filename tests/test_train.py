@@ -175,8 +175,8 @@ def test_without_any_label_the_loss_is_zero():
     [
         ("widths = []", "widths: "),
         ("widths = [0]", "widths.0: "),
-        ("[patches]\nsize = 100", "whole pooling cells of 8; take 96"),
-        ("stem = 3", "whole pooling cells of 24; take 120"),
+        ("[patches]\nsize = 101", "whole pooling cells of 4; take 100"),
+        ("stem = 3", "whole pooling cells of 12; take 132"),
         ("width = 3", "width: "),
     ],
 )

@@ -10,21 +10,23 @@ from pydantic import Field, ValidationError, model_validator
 
 from tomoseg.errors import SettingError
 from tomoseg.patches import PatchSettings
-from tomoseg.unet_config import Dropout, Enlarge, First, NetworkShape, UNetConfig
+from tomoseg.unet_config import Bottleneck, Dropout, Enlarge, First, NetworkShape, UNetConfig, Widths
 
 
 class Recipe(NetworkShape):
     """How a network is built and trained; the defaults are the recipe `fast`."""
 
+    widths: Widths = (12, 24)
+    bottleneck: Bottleneck = 48
     enlarge: Enlarge = "nearest"
     first: First = 1
-    dropout: Dropout = 0.5
+    dropout: Dropout = 0.1
     context: int | None = Field(default=None, description="context slices; None: 2 where slices are neighbours, else 0")
     patches: PatchSettings = PatchSettings()
     optimiser: Literal["muon", "adamw", "adam"] = Field(
         default="muon", description="muon: for the convolutions' kernels, with AdamW for the rest"
     )
-    learning_rate: float = Field(default=2e-3, gt=0, description="largest learning rate of AdamW and Adam")
+    learning_rate: float = Field(default=5e-3, gt=0, description="largest learning rate of AdamW and Adam")
     kernel_rate: float = Field(default=0.03, gt=0, description="largest learning rate of Muon")
     weight_decay: float = Field(default=1e-2, ge=0)
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate")

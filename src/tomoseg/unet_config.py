@@ -16,15 +16,20 @@ Dropout = Annotated[
 ]
 
 
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=4096)], ...],
+    Field(min_length=1, max_length=6, description="channels of each step, full resolution first"),
+]
+Bottleneck = Annotated[int, Field(ge=1, le=4096, description="channels at the coarsest resolution")]
+
+
 class NetworkShape(BaseModel):
     """What of a network a recipe chooses; the defaults are those of model files that do not say."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        default=(16, 32, 64), min_length=1, max_length=6, description="channels of each step, full resolution first"
-    )
-    bottleneck: int = Field(default=128, ge=1, le=4096, description="channels at the coarsest resolution")
+    widths: Widths = (16, 32, 64)
+    bottleneck: Bottleneck = 128
     stem: int = Field(
         default=1,
         ge=1,
