@@ -202,6 +202,11 @@ def test_several_scans_train_one_model(place, scan):
     assert {item.scan for item in record.slices} == {0, 1}
 
 
+def test_inspect_tells_which_part_counts(scan, capsys):
+    assert tomoseg("inspect", scan[0], "--roi", "0:4,:,8:40", "--quiet") == 0
+    assert "40 x 96 x 96, of which 4 x 96 x 32 count" in capsys.readouterr().out
+
+
 def test_inspect_tells_the_phantoms_noise_within_five_per_cent(place, scan):
     assert tomoseg("inspect", scan[0], "-o", place / "look", "--quiet") == 0
     found = json.loads((place / "look/inspect.json").read_text())

@@ -137,13 +137,12 @@ def sized(count: float) -> str:
 
     Examples
     --------
-    >>> sized(52_000), sized(12_300_000), sized(2_147_483_648)
-    ('52 kB', '12 MB', '2.1 GB')
+    >>> sized(52_000), sized(99_600_000), sized(2_147_483_648)
+    ('52 kB', '100 MB', '2.1 GB')
     """
-    for factor, unit in ((1e9, "GB"), (1e6, "MB")):
-        if count >= factor:
-            return f"{count / factor:.2g} {unit}" if count < 100 * factor else f"{count / factor:.0f} {unit}"
-    return f"{max(1.0, count / 1e3):.0f} kB"
+    factor, unit = next((pair for pair in ((1e9, "GB"), (1e6, "MB")) if count >= pair[0]), (1e3, "kB"))
+    number = count / factor
+    return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
 
 
 def counted(count: int, noun: str) -> str:

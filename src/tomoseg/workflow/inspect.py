@@ -92,11 +92,9 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     size, noise = found["voxel_size_um"], found["noise_std_65535"]
     unit = f", {noise:.4g} in 1/65535 of full range" if noise is not None else ""
     blur = f"{found['blur_px']:.2f} pixels" if found["blur_px"] is not None else "cannot be told"
-    part = (
-        "" if found["roi_shape"] == found["shape"] else f", of which {' x '.join(map(str, found['roi_shape']))} count"
-    )
+    shape, part = (" x ".join(map(str, found[name])) for name in ("shape", "roi_shape"))
     return [
-        ("shape (z, y, x)", " x ".join(map(str, found["shape"])) + part),
+        ("shape (z, y, x)", shape if part == shape else f"{shape}, of which {part} count"),
         ("type", found["dtype"]),
         ("voxel size (z, y, x)", " x ".join(f"{edge:g}" for edge in size) + " um" if size else "the file does not say"),
         ("slices", f"{found['first']} to {found['last']}"),

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from tomoseg.blocks import BINS, grey_statistics
+from tomoseg.labels import UNLABELLED
 from tomoseg.model_file import Model, trained_noise
 from tomoseg.workflow.predict_plan import Task
 
@@ -114,17 +115,19 @@ def _odd_grey(totals: SliceTotals, model: Model) -> list[tuple[int, str]]:
         return []
     window = model.record.window
     tiles = [
-        grey_statistics(image, window=window, inside=labels != 255)
+        grey_statistics(image, window=window, inside=labels != UNLABELLED)
         for image, labels in zip(model.samples.images, model.samples.labels, strict=True)
     ]
     expected = np.sum([tile.histogram for tile in tiles], axis=0)
-    tile_pixels = expected.sum() / len(tiles)
+    tile_pixels = np.count_nonzero(model.samples.labels != UNLABELLED) / len(tiles)
+    smaller = np.sqrt(tile_pixels / np.maximum(1, totals.voxels.sum(axis=1)))
     own = float(np.median([tile.noise for tile in tiles if tile.noise is not None] or [0.0]))
     top = float(np.hypot(own, trained_noise(model.record)))
     found: list[tuple[int, str]] = []
-    for z, (counts, noise) in enumerate(zip(totals.histograms, totals.noise, strict=True)):
+    limits = MOST_MOVED * np.maximum(1.0, smaller)
+    for z, (counts, noise, limit) in enumerate(zip(totals.histograms, totals.noise, limits, strict=True)):
         moved = 0.5 * np.abs(_shares(counts) - _shares(expected)).sum() if counts.any() else 0.0
-        if moved > MOST_MOVED * max(1.0, (tile_pixels / max(1, counts.sum())) ** 0.5):
+        if moved > limit:
             found.append((z, f"{100 * moved:.0f} % of its grey values lie elsewhere than the training slices'"))
         if own and (noise > NOISIER * top or noise < own / 2):
             found.append((z, f"its noise is {noise / own:.1f} times the training slices'"))
