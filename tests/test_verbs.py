@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tomoseg.cli import VERBS, run
+from tomoseg.cli import VERBS, main, run
 from tomoseg.model_file import load_model
 from tomoseg.volume import open_volume
 
@@ -250,6 +250,13 @@ def test_an_interrupted_training_keeps_the_best_and_goes_on(place, scan, monkeyp
 def test_every_verbs_help_ends_with_its_example(verb, capsys):
     assert tomoseg(verb, "--help") == 0
     assert capsys.readouterr().out.rstrip().endswith(VERBS[verb].example)
+
+
+def test_threads_that_wait_give_their_core_away_soon(monkeypatch):
+    monkeypatch.setattr(os, "environ", {})
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert 0 < int(os.environ["GOMP_SPINCOUNT"]) < 30_000
 
 
 def test_the_overview_does_not_load_torch():
