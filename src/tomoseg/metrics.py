@@ -15,6 +15,7 @@ Confusion = Int64[np.ndarray, "truth predicted"]
 Index = UInt8[np.ndarray, "y x"]
 
 CALIBRATION_BINS = 15
+_FINE_BINS = 3000
 _SMALLEST_PROBABILITY = 1e-7
 
 
@@ -152,8 +153,10 @@ def agreement(first: Index, second: Index) -> float:
 class CalibrationSums:
     """Sums over pixels from which the calibration of probabilities follows; add those of slices to get the whole's.
 
-    C. Guo et al., On calibration of modern neural networks, ICML 2017, DOI 10.48550/arXiv.1706.04599 (ECE with 15
-    equal bins); G. W. Brier, 1950, DOI 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2 (sum over the classes, 0 to 2).
+    C. Guo et al., On calibration of modern neural networks, ICML 2017, DOI 10.48550/arXiv.1706.04599; J. Nixon et al.,
+    Measuring calibration in deep learning, 2019, DOI 10.48550/arXiv.1904.01685 (bins of equal mass: here 15, made of
+    3000 of equal width); G. W. Brier, 1950, DOI 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2 (sum over the classes,
+    0 to 2).
 
     Examples
     --------
@@ -182,14 +185,14 @@ class CalibrationSums:
         given, truth = probabilities[:, chosen].astype(np.float64), label[chosen]
         of_truth = given[truth, np.arange(len(truth))]
         confidence, right = given.max(axis=0, initial=0.0), given.argmax(axis=0) == truth
-        bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+        bins = np.minimum((confidence * _FINE_BINS).astype(np.int64), _FINE_BINS - 1)
         return cls(
             pixels=len(truth),
             nll_sum=float(-np.log(np.maximum(of_truth, _SMALLEST_PROBABILITY)).sum()),
             brier_sum=float((given**2).sum() - 2 * of_truth.sum() + len(truth)),
-            bin_pixels=np.bincount(bins, minlength=CALIBRATION_BINS).astype(np.float64),
-            bin_confidence=np.bincount(bins, confidence, minlength=CALIBRATION_BINS).astype(np.float64),
-            bin_right=np.bincount(bins, right.astype(np.float64), minlength=CALIBRATION_BINS).astype(np.float64),
+            bin_pixels=np.bincount(bins, minlength=_FINE_BINS).astype(np.float64),
+            bin_confidence=np.bincount(bins, confidence, minlength=_FINE_BINS).astype(np.float64),
+            bin_right=np.bincount(bins, right.astype(np.float64), minlength=_FINE_BINS).astype(np.float64),
         )
 
     def __add__(self, other: CalibrationSums) -> CalibrationSums:
@@ -214,6 +217,19 @@ class CalibrationSums:
         return self.brier_sum / self.pixels if self.pixels else float("nan")
 
     @property
+    def reliability(self) -> Float[np.ndarray, "3 bin"]:
+        """Pixels, mean confidence and share that is right of at most 15 bins of about as many pixels each."""
+        middles = np.cumsum(self.bin_pixels) - self.bin_pixels / 2
+        group = (CALIBRATION_BINS * middles / max(1, self.pixels)).astype(np.int64)
+        pixels, confidence, right = (
+            np.bincount(group, sums, minlength=CALIBRATION_BINS)
+            for sums in (self.bin_pixels, self.bin_confidence, self.bin_right)
+        )
+        there = pixels > 0
+        return np.stack([pixels[there], confidence[there] / pixels[there], right[there] / pixels[there]])
+
+    @property
     def ece(self) -> float:
         """Expected calibration error: mean gap between the largest probability and how often it is right."""
-        return float(np.abs(self.bin_confidence - self.bin_right).sum()) / self.pixels if self.pixels else float("nan")
+        pixels, confidence, right = self.reliability
+        return float((pixels * np.abs(confidence - right)).sum()) / self.pixels if self.pixels else float("nan")

@@ -62,6 +62,17 @@ class ScanRecord(BaseModel):
     voxel_size_um: tuple[float, float, float] | None = None
 
 
+class Calibration(BaseModel):
+    """How the probabilities were calibrated; the temperature is already in the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(gt=0, description="the logits were divided by it")
+    noise_std: tuple[float, ...] = Field(description="of the validation data, in widths of the window")
+    ece_before: tuple[float, ...] = Field(description="calibration error near interfaces at each noise_std")
+    ece_after: tuple[float, ...] = Field(description="the same with the temperature")
+
+
 class ModelRecord(BaseModel):
     """All of a model but its weights and samples."""
 
@@ -81,6 +92,7 @@ class ModelRecord(BaseModel):
     leaky: bool = Field(default=False, description="validated on neighbours of training slices (random split)")
     curve: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and mean loss along the way")
     validations: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and scores")
+    calibration: Calibration | None = Field(default=None, description="temperature in the weights; None: as trained")
     provenance: Provenance
 
 
@@ -117,28 +129,36 @@ class Model:
         ModelFileError
             If the weights do not fit it.
         """
-        import torch
-
-        from tomoseg.unet import UNet
-
-        network = UNet(self.record.network)
-        self._refuse_odd({name: tuple(value.shape) for name, value in network.state_dict().items()})
-        network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self.weights.items()})
-        return network.eval()
-
-    def _refuse_odd(self, wanted: Mapping[str, tuple[int, ...]]) -> None:
-        found = {name: value.shape for name, value in self.weights.items()}
-        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        if odd:
-            raise ModelFileError(
-                f"{self.place}: {len(odd)} weights do not fit the network, the first {odd[0]} of shape "
-                f"{found.get(odd[0])}"
-            )
+        return network_of(self.record.network, self.weights, place=self.place)
 
     @property
     def content(self) -> str:
         """Hash of the weights."""
         return content_hash(*(self.weights[name] for name in sorted(self.weights)))
+
+
+def network_of(config: UNetConfig, weights: Mapping[str, np.ndarray], *, place: str = "the model") -> UNet:
+    """Return a network with given weights, in evaluation mode.
+
+    Raises
+    ------
+    ModelFileError
+        If the weights do not fit it; `place` is named.
+    """
+    import torch
+
+    from tomoseg.unet import UNet
+
+    network = UNet(config)
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in weights.items()}
+    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if odd:
+        raise ModelFileError(
+            f"{place}: {len(odd)} weights do not fit the network, the first {odd[0]} of shape {found.get(odd[0])}"
+        )
+    network.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+    return network.eval()
 
 
 def trained_noise(record: ModelRecord) -> float:

@@ -40,6 +40,9 @@ class Recipe(NetworkShape):
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
     )
+    calibrate: bool = Field(
+        default=True, description="divide the logits by a temperature fitted on validation data, at all noise levels"
+    )
 
     @model_validator(mode="after")
     def _whole_cells(self) -> Recipe:
@@ -73,6 +76,7 @@ POSTER = Recipe(
     settle=1.0,
     loss_power=1.0,
     average=0.0,
+    calibrate=False,
 )
 
 RECIPES = {"fast": FAST, "poster": POSTER}

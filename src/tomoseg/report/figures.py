@@ -8,7 +8,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Shaped, UInt8
+from jaxtyping import Float, Float32, Int, Shaped, UInt8
 
 from tomoseg.report.page import Picture
 
@@ -77,6 +77,23 @@ def score_dots(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, 
         axes.set(xlim=(errors.min() / 2, errors.max() * 2), ylim=(-0.5, len(rows) - 0.3))
         axes.set_yticklabels(rows)
     return _finish(figure, "scores", "Errors of the model and of what stands beside it, on the same pixels.")
+
+
+def reliability_curve(curves: Mapping[str, Float[np.ndarray, "3 bin"]]) -> Picture:
+    """Draw how often the network is right against how sure it is: pixels, confidence and share right a bin."""
+    figure, axes = _figure(5.2, 4.4, 1, 1)
+    least = min((float(curve[1:].min()) for curve in curves.values() if curve.size), default=0.0)
+    axes.plot([least, 1], [least, 1], color=GREY, linewidth=1, linestyle="--", label="as sure as right")
+    for (name, curve), colour, marker in zip(curves.items(), _LINES[1:], _MARKERS, strict=False):
+        axes.plot(curve[1], curve[2], marker + "-", color=colour, label=name, markersize=5)
+    axes.set(xlabel="probability of the predicted class", ylabel="share that is right")
+    axes.legend(frameon=False, loc="upper left")
+    return _finish(
+        figure,
+        "reliability",
+        "How often the prediction is right, against how sure it is. Below the dashed line it claims too much. 15 bins "
+        "of about as many pixels each.",
+    )
 
 
 def histogram_picture(

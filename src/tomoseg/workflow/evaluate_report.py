@@ -56,6 +56,7 @@ def evaluation_report(done: Evaluation) -> Report:
         notes=_notes(scores),
         sections=[
             _scores_section(scores, done),
+            _trust_section(scores, done),
             _pictures_section(done),
             _training_section(done.model.record),
             _what_section(done),
@@ -135,6 +136,27 @@ def _scores_section(scores: dict[str, Any], done: Evaluation) -> Section:
         ],
         intro,
     )  # fmt: skip
+
+
+def _trust_section(scores: dict[str, Any], done: Evaluation) -> Section:
+    everywhere = sum((r.calibration for r in done.results[1:]), start=done.results[0].calibration)
+    near = sum((r.boundary for r in done.results[1:]), start=done.results[0].boundary)
+    found = done.model.record.calibration
+    if found is None:
+        temperature = "none: the network's own probabilities"
+    else:
+        temperature = (
+            f"{found.temperature:.2f}, fitted on validation data: the largest calibration error at interfaces over "
+            f"{len(found.noise_std)} noise levels was {max(found.ece_before):.4f} and is {max(found.ece_after):.4f}"
+        )
+    facts = [
+        ("calibration error", f"{_text(scores['ece'])} everywhere, {_text(scores['ece_boundary'])} at interfaces"),
+        ("negative log likelihood", f"{_text(scores['nll'])} nats"),
+        ("Brier score", _text(scores["brier"])),
+        ("temperature", temperature),
+    ]
+    curves = {"everywhere": everywhere.reliability, "at interfaces": near.reliability}
+    return Section("How far its probabilities can be trusted", [Facts(facts), figures.reliability_curve(curves)])
 
 
 def _same_pixels(scores: dict[str, Any]) -> bool:

@@ -96,7 +96,7 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
     from tomoseg.workflow.predict import make_runner
     from tomoseg.workflow.trained import as_model
 
-    recipe, rate = recipe_of(cell, settings), train.matrix_rate()
+    recipe, rate, fabric = recipe_of(cell, settings), train.matrix_rate(), train.make_fabric()
     training = train.start(prepared.network, recipe, seed=cell.seed)
     began = time.monotonic()
     steps = train.train(
@@ -104,7 +104,7 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
         recipe,
         prepared.source,
         prepared.checks,
-        fabric=train.make_fabric(),
+        fabric=fabric,
         budget=budget_of(cell, prepared, recipe, settings),
         clock=lambda: time.monotonic() - began,
         seed=cell.seed,
@@ -123,6 +123,7 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
         prepared,
         recipe,
         training,
+        fabric=fabric,
         verb="study noise",
         seed=cell.seed,
         settings=words,

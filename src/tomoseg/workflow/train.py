@@ -270,6 +270,7 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
         prepared,
         recipe,
         training,
+        fabric=fabric,
         verb="train",
         seed=settings.seed,
         settings=settings.model_dump(mode="json", exclude={"images", "labels", "out", "scans"}),

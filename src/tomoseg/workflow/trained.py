@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomoseg.labels import UNLABELLED
-from tomoseg.model_file import Model, ModelRecord, weights_of
+from tomoseg.model_file import Calibration, Model, ModelRecord, network_of, weights_of
 from tomoseg.provenance import record
 from tomoseg.workflow.prepare import Prepared, cut_samples
 
@@ -22,6 +22,7 @@ def as_model(
     recipe: Recipe,
     training: Training,
     *,
+    fabric: Any,
     verb: str,
     seed: int,
     settings: Mapping[str, Any],
@@ -29,12 +30,14 @@ def as_model(
     leaky: bool,
     samples: bool,
 ) -> Model:
-    """Return the best validated weights of a training as a model.
+    """Return the best validated weights of a training as a model, calibrated if the recipe says so.
 
     Parameters
     ----------
     prepared, recipe, training
         What it learnt from, how, and where it ended.
+    fabric
+        Device and precision, for the calibration.
     verb, seed, settings, timing
         For its provenance.
     leaky
@@ -43,6 +46,7 @@ def as_model(
         Whether to keep labelled tiles in it.
     """
     first = prepared.scans[0]
+    weights, calibration = _calibrated(prepared, recipe, training, fabric, seed)
     megapixels = training.step * recipe.patches.batch * recipe.patches.size**2 / 1e6
     counted = {"steps": training.step, "megapixels_seen": megapixels, "passes": passes(prepared, megapixels)}
     made = ModelRecord(
@@ -58,6 +62,7 @@ def as_model(
         leaky=leaky,
         curve=tuple(training.curve),
         validations=tuple(training.validations),
+        calibration=calibration,
         provenance=record(
             verb,
             seed=seed,
@@ -66,9 +71,22 @@ def as_model(
             timing={**timing, **counted},
         ),
     )
-    weights = training.best or weights_of(training.averaged.state_dict())
     kept = cut_samples(prepared.source, rng=np.random.default_rng([seed, 2])) if samples else None
     return Model(made, weights, kept)
+
+
+def _calibrated(
+    prepared: Prepared, recipe: Recipe, training: Training, fabric: Any, seed: int
+) -> tuple[dict[str, np.ndarray], Calibration | None]:
+    from tomoseg.calibrate import calibrate, with_temperature
+
+    weights = training.best or weights_of(training.averaged.state_dict())
+    if not recipe.calibrate:
+        return weights, None
+    low, high = (std / prepared.window.width for std in prepared.noise_grey)
+    network = network_of(prepared.network, weights)
+    found = calibrate(network, prepared.checks, noise_std=(low, high), fabric=fabric, seed=seed)
+    return (weights, None) if found is None else (with_temperature(weights, found.temperature), found)
 
 
 def passes(prepared: Prepared, megapixels: float) -> float:
