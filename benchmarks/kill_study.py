@@ -11,20 +11,21 @@ import contextlib
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from common import PHANTOM_CLASSES, make_phantom
 
 SCHEDULER = "tcp://127.0.0.1:8798"
-STUDY = ("--steps", "4", "--width", "4", "--patch", "64", "--batch", "4", "--levels", "0", "5000", "--test-slices", "4")
+STUDY = (
+    *("--steps", "16", "--width", "4", "--patch", "64", "--batch", "4"),
+    *("--levels", "0", "5000", "--test-slices", "4", "--no-forest"),
+)
 
 
 def main() -> None:
@@ -39,10 +40,11 @@ def main() -> None:
     began = time.monotonic()
     whole.finish()
     seconds = time.monotonic() - began
-    results = {"whole": {"cells": len(whole.done()), "seconds": round(seconds, 1)}}
+    results = {"whole": {"cells": len(whole.cells()), "seconds": round(seconds, 1)}}
     killed = Study(scan, given.out / "killed", ("--threads", "1"))
-    moments = killed.disturb(given.kills, seconds, random.Random(given.seed))
-    results["killed"] = {"kills": moments, **compare(whole, killed)}
+    moments, seen = killed.disturb(given.kills, seconds, random.Random(given.seed))
+    twice = [name for name, when in seen.items() if killed.cells()[name] != when]
+    results["killed"] = {"kills": moments, **compare(whole, killed), "cells_run_twice": twice}
     with cluster():
         spread = Study(scan, given.out / "spread", ("--scheduler", SCHEDULER))
         spread.finish()
@@ -69,36 +71,34 @@ class Study:
         if code := self.start().wait():
             raise SystemExit(f"exit code {code}; see {self.log}")
 
-    def disturb(self, kills: int, seconds: float, draw: random.Random) -> list[dict[str, float]]:
-        """Kill it at random moments of what is left of its run, and let it end; return the moments."""
-        moments = []
-        for kill in range(kills):
+    def disturb(self, kills: int, seconds: float, draw: random.Random) -> tuple[list[dict[str, float]], dict[str, int]]:
+        """Kill it at random moments, and let it end; return the moments, and when each cell was first written."""
+        moments: list[dict[str, float]] = []
+        seen: dict[str, int] = {}
+        for _ in range(kills):
             process = self.start()
-            wait = draw.uniform(6.0, max(8.0, seconds * (1 - kill / kills)))
+            wait = draw.uniform(5.0, 8.0 + seconds / kills)  # starting takes some five
             time.sleep(wait)
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            moments.append({"after_s": round(wait, 1), "cells_done": len(self.done())})
+            seen = {**self.cells(), **seen}
+            moments.append({"after_s": round(wait, 1), "cells_done": len(seen)})
             print(moments[-1], flush=True)
         self.finish()
-        return moments
+        return moments, seen
 
-    def done(self) -> Counter[str]:
-        """Return how often each cell was said to be done, over all runs."""
-        return Counter(re.findall(r"(\S+) done after", self.log.read_text()))
+    def cells(self) -> dict[str, int]:
+        """Return the cells that are done, and when each was written."""
+        return {file.stem: file.stat().st_mtime_ns for file in (self.out / "cells").glob("*.json")}
 
     def tables(self) -> tuple[str, ...]:
         return tuple((self.out / name).read_text() for name in ("table.csv", "curve.csv"))
 
 
 def compare(whole: Study, other: Study) -> dict[str, object]:
-    done = other.done()
-    return {
-        "same_tables": whole.tables() == other.tables(),
-        "same_cells": set(done) == set(whole.done()),
-        "run_twice": sorted(name for name, times in done.items() if times > 1),
-    }
+    same_cells = set(other.cells()) == set(whole.cells())
+    return {"same_tables": whole.tables() == other.tables(), "same_cells": same_cells}
 
 
 @contextlib.contextmanager

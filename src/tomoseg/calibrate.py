@@ -25,19 +25,21 @@ TEMPERATURES = np.exp(np.linspace(-0.7, 0.7, 57))
 FEWEST_PIXELS = 1000
 """With fewer validation pixels near an interface the probabilities stay as they are."""
 
+_EVERY = 8  # of all validation pixels, for the scores everywhere
+
 
 @dataclass(frozen=True)
 class Found:
-    """Logits and labels of the validation pixels next to an interface, at one noise level."""
+    """Logits and labels of some validation pixels at one noise level."""
 
     logits: Float[np.ndarray, "class pixel"]
     label: UInt8[np.ndarray, " pixel"]
 
-    def ece(self, temperature: float) -> float:
-        """Return the expected calibration error at a temperature."""
+    def sums(self, temperature: float) -> CalibrationSums:
+        """Return what calibration is scored from, at a temperature."""
         powers = np.exp((self.logits - self.logits.max(axis=0)) / temperature)
         probabilities = powers / powers.sum(axis=0)
-        return CalibrationSums.of(probabilities[:, None], self.label[None]).ece
+        return CalibrationSums.of(probabilities[:, None], self.label[None])
 
 
 def calibrate(
@@ -68,13 +70,21 @@ def calibrate(
     """
     low, high = noise_std
     levels = tuple(float(std) for std in np.unique(low + (high - low) * np.array([0, 0.25, 0.5, 1])))
-    found = [_near_interfaces(network, checks, np.sqrt(std**2 - low**2), fabric, seed) for std in levels]
-    if min((len(one.label) for one in found), default=0) < FEWEST_PIXELS:
+    added = np.sqrt(np.square(levels) - low**2)
+    near, everywhere = zip(*(_found(network, checks, std, fabric, seed) for std in added), strict=True)
+    if len(near[0].label) < FEWEST_PIXELS:
         return None
-    worst = [max(one.ece(temperature) for one in found) for temperature in TEMPERATURES]
+    worst = [max(one.sums(temperature).ece for one in near) for temperature in TEMPERATURES]
     best = float(TEMPERATURES[int(np.argmin(worst))])
-    before, after = (tuple(one.ece(temperature) for one in found) for temperature in (1.0, best))
-    return Calibration(temperature=best, noise_std=levels, ece_before=before, ece_after=after)
+    sums = [one.sums(best) for one in everywhere]
+    return Calibration(
+        temperature=best,
+        noise_std=levels,
+        ece_before=tuple(one.sums(1.0).ece for one in near),
+        ece_after=tuple(one.sums(best).ece for one in near),
+        confidence=tuple(one.confidence for one in sums),
+        accuracy=tuple(one.accuracy for one in sums),
+    )
 
 
 def with_temperature(weights: Mapping[str, np.ndarray], temperature: float) -> dict[str, np.ndarray]:
@@ -91,16 +101,29 @@ def with_temperature(weights: Mapping[str, np.ndarray], temperature: float) -> d
     }
 
 
-def _near_interfaces(network: UNet, checks: Sequence[Check], std: float, fabric: Fabric, seed: int) -> Found:
+def _found(network: UNet, checks: Sequence[Check], std: float, fabric: Fabric, seed: int) -> tuple[Found, Found]:
+    """Return what is found within two pixels of an interface, and in some pixels of all."""
     network.eval()
-    logits = [np.zeros((network.config.classes, 0), np.float32)]
-    labels = [np.zeros(0, np.uint8)]
+    near, everywhere = [_nothing(network.config.classes)], [_nothing(network.config.classes)]
     for i, check in enumerate(checks):
         noise = np.random.default_rng([seed, i]).standard_normal(check.image.shape, np.float32)
-        near = ~interior(check.label) & (check.label != UNLABELLED)
         with torch.inference_mode(), fabric.autocast():
             image = fabric.to_device(torch.from_numpy((check.image + np.float32(std) * noise)[None]))
             given = network(image.contiguous(memory_format=torch.channels_last))[0].float().cpu().numpy()
-        logits.append(given[:, check.inner[0], check.inner[1]][:, near])
-        labels.append(check.label[near])
-    return Found(np.concatenate(logits, axis=1), np.concatenate(labels))
+        known = check.label != UNLABELLED
+        logits, label, inside = (
+            given[:, check.inner[0], check.inner[1]][:, known],
+            check.label[known],
+            interior(check.label)[known],
+        )
+        near.append(Found(logits[:, ~inside], label[~inside]))
+        everywhere.append(Found(logits[:, ::_EVERY], label[::_EVERY]))
+    return _joined(near), _joined(everywhere)
+
+
+def _nothing(classes: int) -> Found:
+    return Found(np.zeros((classes, 0), np.float32), np.zeros(0, np.uint8))
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    return Found(np.concatenate([one.logits for one in parts], axis=1), np.concatenate([one.label for one in parts]))

@@ -217,6 +217,16 @@ class CalibrationSums:
         return self.brier_sum / self.pixels if self.pixels else float("nan")
 
     @property
+    def confidence(self) -> float:
+        """Mean probability of the predicted class."""
+        return float(self.bin_confidence.sum()) / self.pixels if self.pixels else float("nan")
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the pixels whose prediction is right."""
+        return float(self.bin_right.sum()) / self.pixels if self.pixels else float("nan")
+
+    @property
     def reliability(self) -> Float[np.ndarray, "3 bin"]:
         """Pixels, mean confidence and share that is right of at most 15 bins of about as many pixels each."""
         middles = np.cumsum(self.bin_pixels) - self.bin_pixels / 2

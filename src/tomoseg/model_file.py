@@ -71,6 +71,8 @@ class Calibration(BaseModel):
     noise_std: tuple[float, ...] = Field(description="of the validation data, in widths of the window")
     ece_before: tuple[float, ...] = Field(description="calibration error near interfaces at each noise_std")
     ece_after: tuple[float, ...] = Field(description="the same with the temperature")
+    confidence: tuple[float, ...] = Field(description="mean probability of the predicted class, everywhere")
+    accuracy: tuple[float, ...] = Field(description="share that is right, everywhere")
 
 
 class ModelRecord(BaseModel):
