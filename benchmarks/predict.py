@@ -35,6 +35,7 @@ TILE = 512
 RUNS = 5
 CALLS = 3
 END_TO_END = (500, 501, 501)
+SPREAD = (1000, 501, 501)
 LARGE = (1024, 1024, 1024)
 MONAI_WINDOWS = (128, 256, 512)
 THREADS = os.cpu_count() or 1
@@ -192,7 +193,7 @@ def workers(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
     """Compare two Dask workers with one, each held to a core of its own, and what these cores give the bare engine."""
     from distributed import Client, LocalCluster
 
-    source = volume(given.out / "end_to_end.raw", END_TO_END, model)
+    source = volume(given.out / "spread.raw", SPREAD, model)
     choice = choose_engine(model, asked=given.engine, threads=1, say=print)
     took, rate = {}, {}
     for n in (1, 2):

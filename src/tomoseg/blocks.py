@@ -288,7 +288,7 @@ class PixelGrid:
         >>> PixelGrid.over((1024, 1024), origin=(0, 510))
         PixelGrid(rows=slice(0, None, 4), columns=slice(2, None, 4))
         """
-        step = max(1, int(np.sqrt(shape[0] * shape[1]) / _LOOK_EDGE))
+        step = max(1, round(np.sqrt(shape[0] * shape[1]) / _LOOK_EDGE))
         rows, columns = (slice(-first % step, None, step) for first in origin)
         return cls(rows, columns)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 from scipy.ndimage import label
-from skimage.morphology import convex_hull_image
 
 from tomoseg.errors import VolumeError
 from tomoseg.volume import AS_IT_IS, Opening, Pictures, Volume, open_pictures, read_slice
@@ -168,6 +167,8 @@ def _cornered(constant: Mask) -> Mask:
 
 def _convex(inside: Mask) -> Mask:
     """Return the convex hull of the largest part of `inside`; specks beside it (hot pixels) do not count."""
+    from skimage.morphology import convex_hull_image  # takes half a second to load, and few ask for it
+
     parts, n = _label(inside)
     largest = 1 + int(np.argmax(np.bincount(parts.ravel(), minlength=n + 1)[1:]))
     hull = convex_hull_image(parts == largest, offset_coordinates=False)  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ Slice = Real[np.ndarray, "y x"]
 _FLATTEST = 0.4
 _SMOOTH_PX = 3.0
 _FEWEST = 100
+_CONSTANT_PX = 5
 _NEAR_PX, _FAR_PX = 1.0, 2.0
 _LEAST_CONTRAST = 16.0
 
@@ -147,7 +148,9 @@ def _usable(values: Slice, inside: Bool[np.ndarray, "y x"] | None) -> Bool[np.nd
     usable = _unclipped(values)
     if inside is not None:
         usable &= _well_inside(inside)
-    constant = maximum_filter(values, 5) == minimum_filter(values, 5)
+    if np.count_nonzero(values[:, 1:] == values[:, :-1]) < _CONSTANT_PX * (_CONSTANT_PX - 1):
+        return usable  # no square can be constant
+    constant = maximum_filter(values, _CONSTANT_PX) == minimum_filter(values, _CONSTANT_PX)
     if np.count_nonzero(usable & constant) < _FLATTEST * np.count_nonzero(usable):
         usable &= ~constant  # a rim; were it more, the picture itself would be constant and free of noise
     return usable
@@ -159,15 +162,17 @@ def _robust_std(residual: Float[np.ndarray, " n"]) -> float:
     std = float(np.median(size)) / 0.6745 or float(np.sqrt(np.mean(size**2)))
     for _ in range(10):
         core = size[size <= 3 * std]
-        std = math.sqrt(float(np.mean(core**2)) / 0.97334)  # variance of a unit Gaussian cut at 3
+        before, std = std, math.sqrt(float(np.mean(core**2)) / 0.97334)  # variance of a unit Gaussian cut at 3
+        if std == before:
+            break
     return std
 
 
 def _unclipped(values: Slice) -> Bool[np.ndarray, "y x"]:
     """Return where less than a tenth of the 7 x 7 neighbours lie at the type's (floats: data's) ends."""
     low, high = type_ends(values.dtype) or (values.min(), values.max())
-    clipped = ((values == low) | (values == high)).astype(np.float32)
-    return np.asarray(uniform_filter(clipped, 7) < 0.1)
+    clipped = (values == low) | (values == high)
+    return np.asarray(uniform_filter(clipped.astype(np.float32), 7) < 0.1) if clipped.any() else ~clipped
 
 
 def _far_from_ends(smooth: Slice, distance: float, dtype: np.dtype[Any]) -> Bool[np.ndarray, "y x"]:
@@ -179,7 +184,7 @@ def _far_from_ends(smooth: Slice, distance: float, dtype: np.dtype[Any]) -> Bool
 
 def _well_inside(inside: Bool[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
     """Return the pixels 8 or more from the mask's edge, which is no edge of the sample."""
-    return np.asarray(uniform_filter(inside.astype(np.float32), 15) > 0.999)
+    return inside if inside.all() else np.asarray(uniform_filter(inside.astype(np.float32), 15) > 0.999)
 
 
 def _gradient(values: Slice, scale: float) -> tuple[Slice, Slice]:
