@@ -131,9 +131,10 @@ def run_slab(runner: Runner, slab: Slab, take: Take) -> Iterator[int]:
 
 
 def _stacks(runner: Runner, slab: Slab, parts: Sequence[Tile]) -> Iterator[tuple[Tile, int, Stack]]:
-    """Yield each tile of each slice with the network's input; each plane is prepared once."""
+    """Yield each tile of each slice with the network's input, the same array each time; each plane is prepared once."""
     origin = (slab.start[1], slab.start[2])
     for part in parts:
+        stack = np.empty((runner.network.channels, part.height, part.width), np.float32)
         planes: dict[int, Float32[np.ndarray, "height width"]] = {}
         for z in range(slab.region.z0, slab.region.z1):
             seen = slab.context(z, runner.network.context)
@@ -141,7 +142,7 @@ def _stacks(runner: Runner, slab: Slab, parts: Sequence[Tile]) -> Iterator[tuple
                 i: planes[i] if i in planes else runner.plane(slab.slice(i), part, shape=slab.shape, origin=origin)
                 for i in seen
             }
-            yield part, z, np.stack([planes[i] for i in seen])
+            yield part, z, np.stack([planes[i] for i in seen], out=stack)
 
 
 class Levels16:

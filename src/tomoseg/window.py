@@ -40,7 +40,10 @@ class Window(BaseModel):
 
     def apply(self, grey: Shaped[np.ndarray, ...]) -> Float32[np.ndarray, ...]:
         """Return `grey` in units of the window, float32, same shape."""
-        return (grey.astype(np.float32) - np.float32(self.low)) / np.float32(self.width)
+        values = grey.astype(np.float32)
+        values -= np.float32(self.low)
+        values /= np.float32(self.width)
+        return values
 
 
 def fit_window(samples: Iterable[Shaped[np.ndarray, " ..."]]) -> Window:
