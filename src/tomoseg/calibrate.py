@@ -68,6 +68,7 @@ def calibrate(
     Calibration or None
         None with fewer than 1000 pixels near an interface.
     """
+    network.to(fabric.device)
     low, high = noise_std
     levels = tuple(float(std) for std in np.unique(low + (high - low) * np.array([0, 0.25, 0.5, 1])))
     added = np.sqrt(np.square(levels) - low**2)

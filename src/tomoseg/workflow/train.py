@@ -266,18 +266,19 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
     if not finished:
         checkpoint.save_checkpoint(_checkpoint(settings), training, fingerprint=mark, seconds=clock())
         console.warn(f"stopped after {training.step} steps; the model holds the best so far. Go on with --resume")
-    model = as_model(
-        prepared,
-        recipe,
-        training,
-        fabric=fabric,
-        verb="train",
-        seed=settings.seed,
-        settings=settings.model_dump(mode="json", exclude={"images", "labels", "out", "scans"}),
-        timing={"seconds": round(clock(), 2), "matrix_product_gflops": round(rate, 1)},
-        leaky=settings.split == "random",
-        samples=settings.samples,
-    )
+    with console.progress("calibrating", 1.0):
+        model = as_model(
+            prepared,
+            recipe,
+            training,
+            fabric=fabric,
+            verb="train",
+            seed=settings.seed,
+            settings=settings.model_dump(mode="json", exclude={"images", "labels", "out", "scans"}),
+            timing={"seconds": round(clock(), 2), "matrix_product_gflops": round(rate, 1)},
+            leaky=settings.split == "random",
+            samples=settings.samples,
+        )
     return model, finished
 
 
