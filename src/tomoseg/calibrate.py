@@ -23,7 +23,7 @@ TEMPERATURES = np.exp(np.linspace(-0.7, 0.7, 57))
 """Tried temperatures, 2.5 % apart."""
 
 FEWEST_PIXELS = 1000
-"""With fewer validation pixels near an interface the probabilities stay as they are."""
+"""With fewer validation pixels at an interface the probabilities stay as they are."""
 
 _EVERY = 8  # of all validation pixels, for the scores everywhere
 
@@ -45,10 +45,10 @@ class Found:
 def calibrate(
     network: UNet, checks: Sequence[Check], *, noise_std: tuple[float, float], fabric: Fabric, seed: int
 ) -> Calibration | None:
-    """Return the temperature whose worst calibration error near interfaces, over four levels of noise, is smallest.
+    """Return the temperature whose worst calibration error at interfaces, over four levels of noise, is smallest.
 
-    Pixels within two of an interface count, where nearly all errors are. A mean over the levels would be that of the
-    noisiest, where most errors are.
+    Pixels with a neighbour of another class count, where nearly all errors are. A mean over the levels would be that of
+    the noisiest, where most errors are.
 
     Parameters
     ----------
@@ -66,13 +66,13 @@ def calibrate(
     Returns
     -------
     Calibration or None
-        None with fewer than 1000 pixels near an interface.
+        None with fewer than 1000 pixels at an interface.
     """
     network.to(fabric.device)
     low, high = noise_std
     levels = tuple(float(std) for std in np.unique(low + (high - low) * np.array([0, 0.25, 0.5, 1])))
     added = np.sqrt(np.square(levels) - low**2)
-    near, everywhere = zip(*(_found(network, checks, std, fabric, seed) for std in added), strict=True)
+    near, everywhere = zip(*(_found(network, checks, std, fabric=fabric, seed=seed) for std in added), strict=True)
     if len(near[0].label) < FEWEST_PIXELS:
         return None
     worst = [max(one.sums(temperature).ece for one in near) for temperature in TEMPERATURES]
@@ -102,8 +102,8 @@ def with_temperature(weights: Mapping[str, np.ndarray], temperature: float) -> d
     }
 
 
-def _found(network: UNet, checks: Sequence[Check], std: float, fabric: Fabric, seed: int) -> tuple[Found, Found]:
-    """Return what is found within two pixels of an interface, and in some pixels of all."""
+def _found(network: UNet, checks: Sequence[Check], std: float, *, fabric: Fabric, seed: int) -> tuple[Found, Found]:
+    """Return what is found at interfaces, and in some pixels of all."""
     network.eval()
     near, everywhere = [_nothing(network.config.classes)], [_nothing(network.config.classes)]
     for i, check in enumerate(checks):

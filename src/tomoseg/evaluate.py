@@ -205,9 +205,7 @@ def summarise(
     """Sum up the test slices, with intervals from independent `blocks`."""
     total: Confusion = np.sum([result.confusion for result in results], axis=0)
     inside: Confusion = np.sum([result.inside for result in results], axis=0)
-    calibration, boundary = results[0].calibration, results[0].boundary
-    for result in results[1:]:
-        calibration, boundary = calibration + result.calibration, boundary + result.boundary
+    calibration, boundary = total_calibration(results)
     return Scores(
         confusion=total,
         accuracy=accuracy(total),
@@ -222,6 +220,14 @@ def summarise(
         n_slices=len(results),
         intervals=bootstrap(blocks, _statistics(names), rng=rng),
     )
+
+
+def total_calibration(results: Sequence[SliceScores]) -> tuple[CalibrationSums, CalibrationSums]:
+    """Return the calibration sums of all test slices: everywhere, and at interfaces."""
+    everywhere, near = results[0].calibration, results[0].boundary
+    for result in results[1:]:
+        everywhere, near = everywhere + result.calibration, near + result.boundary
+    return everywhere, near
 
 
 def _statistics(names: Sequence[str]) -> dict[str, Callable[[Confusion], float]]:

@@ -69,7 +69,7 @@ class Calibration(BaseModel):
 
     temperature: float = Field(gt=0, description="the logits were divided by it")
     noise_std: tuple[float, ...] = Field(description="of the validation data, in widths of the window")
-    ece_before: tuple[float, ...] = Field(description="calibration error near interfaces at each noise_std")
+    ece_before: tuple[float, ...] = Field(description="calibration error at interfaces at each noise_std")
     ece_after: tuple[float, ...] = Field(description="the same with the temperature")
     confidence: tuple[float, ...] = Field(description="mean probability of the predicted class, everywhere")
     accuracy: tuple[float, ...] = Field(description="share that is right, everywhere")

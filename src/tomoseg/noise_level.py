@@ -148,7 +148,8 @@ def _usable(values: Slice, inside: Bool[np.ndarray, "y x"] | None) -> Bool[np.nd
     usable = _unclipped(values)
     if inside is not None:
         usable &= _well_inside(inside)
-    if np.count_nonzero(values[:, 1:] == values[:, :-1]) < _CONSTANT_PX * (_CONSTANT_PX - 1):
+    corner = _CONSTANT_PX // 2 + 1  # what a square at a picture's corner has, continued by reflection
+    if np.count_nonzero(values[:, 1:] == values[:, :-1]) < corner * (corner - 1):
         return usable  # no square can be constant
     constant = maximum_filter(values, _CONSTANT_PX) == minimum_filter(values, _CONSTANT_PX)
     if np.count_nonzero(usable & constant) < _FLATTEST * np.count_nonzero(usable):

@@ -62,13 +62,11 @@ def _mode_of_pair(pair: Shaped[np.ndarray, "2 y x"]) -> Shaped[np.ndarray, "half
     for axis in range(3):
         evens, odds = ((*(slice(None),) * axis, slice(start, None, 2)) for start in (0, 1))
         least, most = np.minimum(least[evens], least[odds]), np.maximum(most[evens], most[odds])
-    mixed = np.flatnonzero(least != most)  # few cells, but all the work
-    y, x = np.divmod(mixed, least.shape[2])
-    width = pair.shape[2]
-    first = 2 * y * width + 2 * x
-    voxels = np.stack([plane.ravel().take(first + step) for plane in pair for step in (0, 1, width, width + 1)])
     found: Shaped[np.ndarray, "half_y half_x"] = least[0]
-    found.ravel()[mixed] = _mode(voxels)
+    y, x = np.nonzero(found != most[0])  # few cells, but all the work
+    planes, width = pair.reshape(2, -1), pair.shape[2]
+    first = 2 * y * width + 2 * x
+    found[y, x] = _mode(np.concatenate([planes.take(first + step, axis=1) for step in (0, 1, width, width + 1)]))
     return found
 
 

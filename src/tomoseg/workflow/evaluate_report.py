@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tomoseg.evaluate import SliceScores, stack_of
+from tomoseg.evaluate import SliceScores, stack_of, total_calibration
 from tomoseg.model_file import ModelRecord
 from tomoseg.patches import DEFAULT_NOISE
 from tomoseg.report import (
@@ -139,8 +139,7 @@ def _scores_section(scores: dict[str, Any], done: Evaluation) -> Section:
 
 
 def _trust_section(scores: dict[str, Any], done: Evaluation) -> Section:
-    everywhere = sum((r.calibration for r in done.results[1:]), start=done.results[0].calibration)
-    near = sum((r.boundary for r in done.results[1:]), start=done.results[0].boundary)
+    everywhere, near = total_calibration(done.results)
     found = done.model.record.calibration
     if found is None:
         temperature = "none: the network's own probabilities"

@@ -46,7 +46,7 @@ def as_model(
         Whether to keep labelled tiles in it.
     """
     first = prepared.scans[0]
-    weights, calibration = _calibrated(prepared, recipe, training, fabric, seed)
+    weights, calibration = _calibrated(prepared, recipe, training, fabric=fabric, seed=seed)
     megapixels = training.step * recipe.patches.batch * recipe.patches.size**2 / 1e6
     counted = {"steps": training.step, "megapixels_seen": megapixels, "passes": passes(prepared, megapixels)}
     made = ModelRecord(
@@ -76,7 +76,7 @@ def as_model(
 
 
 def _calibrated(
-    prepared: Prepared, recipe: Recipe, training: Training, fabric: Any, seed: int
+    prepared: Prepared, recipe: Recipe, training: Training, *, fabric: Any, seed: int
 ) -> tuple[dict[str, np.ndarray], Calibration | None]:
     from tomoseg.calibrate import calibrate, with_temperature
 
