@@ -128,7 +128,8 @@ def _scores_section(scores: dict[str, Any], done: Evaluation) -> Section:
                 ["class", "IoU", "Dice", "precision", "recall", "labelled pixels",
                  f"{100 * scores['interval_level']:.0f} % interval of IoU"],
                 classes,
-                caption=f"All test slices; intervals from {scores['n_blocks']} independent blocks.",
+                caption="All test slices"
+                + (f"; intervals from {scores['n_blocks']} independent blocks." if scores["intervals"] else "."),
             ),
             figures.confusion_picture(counts, scores["class_names"]),
             *([figures.slice_scores([r.number for r in done.results], [r.accuracy for r in done.results])]
