@@ -148,13 +148,19 @@ def _usable(values: Slice, inside: Bool[np.ndarray, "y x"] | None) -> Bool[np.nd
     usable = _unclipped(values)
     if inside is not None:
         usable &= _well_inside(inside)
-    corner = _CONSTANT_PX // 2 + 1  # what a square at a picture's corner has, continued by reflection
-    if np.count_nonzero(values[:, 1:] == values[:, :-1]) < corner * (corner - 1):
-        return usable  # no square can be constant
+    if not _has_constant_square(values, _CONSTANT_PX // 2 + 1):  # a corner's square is continued by reflection
+        return usable
     constant = maximum_filter(values, _CONSTANT_PX) == minimum_filter(values, _CONSTANT_PX)
     if np.count_nonzero(usable & constant) < _FLATTEST * np.count_nonzero(usable):
         usable &= ~constant  # a rim; were it more, the picture itself would be constant and free of noise
     return usable
+
+
+def _has_constant_square(values: Slice, edge: int) -> bool:
+    """Return whether a square of `edge` pixels may be constant: whether there are as many 2 x 2 as it consists of."""
+    along = values[:, 1:] == values[:, :-1]
+    cells = along[1:] & along[:-1] & (values[1:, 1:] == values[:-1, 1:])
+    return bool(np.count_nonzero(cells) >= (edge - 1) ** 2)
 
 
 def _robust_std(residual: Float[np.ndarray, " n"]) -> float:

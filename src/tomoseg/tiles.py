@@ -125,10 +125,16 @@ def cut(
     height, width = shape or (values.shape[-2], values.shape[-1])
     rows = reflected(part.y0 - part.halo, part.height, height) - origin[0]
     columns = reflected(part.x0 - part.halo, part.width, width) - origin[1]
-    inside_y, inside_x = _contiguous(rows), _contiguous(columns)
-    if inside_y and inside_x:
-        return values[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return values[..., rows[:, None], columns]
+    across = values[..., _run(rows), :] if _is_run(rows) else values.take(rows, axis=-2)
+    return across[..., _run(columns)] if _is_run(columns) else across.take(columns, axis=-1)
+
+
+def _is_run(index: Int64[np.ndarray, " n"]) -> bool:
+    return bool((np.diff(index) == 1).all())
+
+
+def _run(index: Int64[np.ndarray, " n"]) -> slice:
+    return slice(int(index[0]), int(index[-1]) + 1)
 
 
 def needed(shape: tuple[int, int], *, halo: int, grid: int, box: tuple[slice, slice]) -> tuple[slice, slice]:
@@ -159,10 +165,6 @@ def reflected(start: int, length: int, size: int) -> Int64[np.ndarray, " n"]:
         return np.zeros(length, np.int64)
     place = np.arange(start, start + length) % (2 * size - 2)
     return np.minimum(place, 2 * size - 2 - place)
-
-
-def _contiguous(index: Shaped[np.ndarray, " n"]) -> bool:
-    return bool((np.diff(index) == 1).all())
 
 
 def tile_for_memory(memory_bytes: int, *, bytes_per_pixel: int, halo: int, grid: int) -> int:

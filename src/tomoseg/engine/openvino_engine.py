@@ -62,7 +62,7 @@ class OpenVinoEngine:
         """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
         request = self._free.get()
         try:
-            request.infer([np.ascontiguousarray(stack)[None]])
+            request.infer([np.ascontiguousarray(stack)[None]], share_inputs=True, share_outputs=True)
             found: Probabilities = np.array(request.get_output_tensor(0).data[0], np.float32)
         finally:
             self._free.put(request)
