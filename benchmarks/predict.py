@@ -256,6 +256,7 @@ def verb(given: argparse.Namespace, source: Path, out: Path, *words: str, look: 
     Looking every `look` seconds takes the processor from it, some hundredths of a second each time.
     """
     command = [sys.executable, "-m", "tomoseg", "predict", str(given.model), str(source), "-o", str(out)]
+    command += ["--window", "keep"]  # the volume has two phases at the ends of the model's window
     began = looked = time.perf_counter()
     peak = 0.0
     process = subprocess.Popen([*command, "--engine", given.engine, *words], stdout=subprocess.DEVNULL)

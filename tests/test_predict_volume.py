@@ -184,5 +184,11 @@ def test_slices_unlike_the_training_data_are_named(
     assert predict(model, tmp_path / "small.tif", tmp_path / "small.zarr") == 0
     assert "unlike" not in capsys.readouterr().err  # so few pixels differ by chance
     write(tmp_path / "dim.tif", values // 3)
-    assert predict(model, tmp_path / "dim.tif", tmp_path / "dim.zarr") == 0
+    assert predict(model, tmp_path / "dim.tif", tmp_path / "dim.zarr") == 2
+    assert "seem to stand for" in capsys.readouterr().err
+    assert not (tmp_path / "dim.zarr").exists()
+    assert predict(model, tmp_path / "dim.tif", tmp_path / "dim.zarr", "--window", "keep") == 0
     assert "--window refit" in capsys.readouterr().err
+    write(tmp_path / "bright.tif", np.uint16(60_000) - values // 8)
+    assert predict(model, tmp_path / "bright.tif", tmp_path / "bright.zarr") == 2
+    assert "lie far outside" in capsys.readouterr().err

@@ -80,6 +80,14 @@ def make_checks(
     return tuple(made)
 
 
+def check_of_tile(
+    stack: Float32[np.ndarray, "channel y x"], label: UInt8[np.ndarray, "y x"], *, halo: int, grid: int
+) -> Check:
+    """Return a check of a tile in window units, continued by reflection where the network looks beyond it."""
+    tile = _as_tile(Block(0, label.shape[0], 0, label.shape[1]), halo, grid)
+    return Check(np.ascontiguousarray(cut(stack, tile)), tile.inner, label)
+
+
 def validated(zs: Sequence[int], part: Block) -> list[int]:
     """Return the slices of which `part` validates: evenly spaced ones, `MOST_PIXELS` in all.
 

@@ -65,6 +65,21 @@ VERBS = {
         "segment a volume, whatever its size",
         "tomoseg predict model.tomoseg phantom/images -o segmented.zarr --roi 0:8,:,:",
     ),
+    "check": Verb(
+        "CheckSettings",
+        "will a model hold on a new scan: a traffic light, and what to label next",
+        "tomoseg check model.tomoseg phantom/images",
+    ),
+    "adapt": Verb(
+        "AdaptSettings",
+        "fit a model to a new scan without labels",
+        "tomoseg adapt model.tomoseg phantom/images -o adapted.tomoseg",
+    ),
+    "suggest": Verb(
+        "SuggestSettings",
+        "which slices to label next, and whether it is still worth it",
+        "tomoseg suggest model.tomoseg phantom/images",
+    ),
     "export": Verb("ExportSettings", "write a model as ONNX", "tomoseg export model.tomoseg -o model.onnx"),
     "convert": Verb(
         "ConvertSettings", "write a volume in another format", "tomoseg convert phantom/images phantom.zarr"

@@ -34,10 +34,12 @@ VERSION = 1
 ENDING = ".tomoseg"
 MOST_SAMPLES = 64
 SAMPLE_EDGE = 160
+MOST_SURROUNDED = 24
+"""Tiles that keep their context slices: what fitting a model to another scan learns from."""
 
 _KIND = "tomoseg model"
 _WEIGHT = "weight/"
-_IMAGES, _LABELS = "samples/images", "samples/labels"
+_IMAGES, _LABELS, _AROUND = "samples/images", "samples/labels", "samples/context"
 
 
 class SliceRecord(BaseModel):
@@ -75,6 +77,19 @@ class Calibration(BaseModel):
     accuracy: tuple[float, ...] = Field(description="share that is right, everywhere")
 
 
+class Parent(BaseModel):
+    """What an adapted model was made from, and for which scan."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="file name of the model that it was made from")
+    model: str = Field(description="hash of that model's weights")
+    scan: ScanRecord = Field(description="the scan that it was fitted to, without labels")
+    window: Window = Field(description="that model's window")
+    noise_before: float = Field(description="std of the training scan's noise, in widths of that window")
+    noise_after: float = Field(description="std of the new scan's noise, in widths of the new window")
+
+
 class ModelRecord(BaseModel):
     """All of a model but its weights and samples."""
 
@@ -95,6 +110,7 @@ class ModelRecord(BaseModel):
     curve: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and mean loss along the way")
     validations: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and scores")
     calibration: Calibration | None = Field(default=None, description="temperature in the weights; None: as trained")
+    parent: Parent | None = Field(default=None, description="of a model that was adapted; None: trained from nothing")
     provenance: Provenance
 
 
@@ -108,10 +124,19 @@ class Samples:
         Grey values (tile, y, x) in the scan's own type.
     labels
         Class indices (tile, y, x).
+    around
+        Grey values of the first tiles with their context slices, rising in z (some, channel, y, x); none without
+        context, where the images say all.
     """
 
     images: Shaped[np.ndarray, "tile y x"]
     labels: UInt8[np.ndarray, "tile y x"]
+    around: Shaped[np.ndarray, "some channel y x"] | None = None
+
+    @property
+    def stacks(self) -> Shaped[np.ndarray, "some channel y x"]:
+        """What the network sees of the first tiles."""
+        return self.images[:, None] if self.around is None else self.around
 
 
 @dataclass(frozen=True)
@@ -207,6 +232,8 @@ def save_model(path: Path, model: Model) -> None:
     tensors = {_WEIGHT + name: value for name, value in model.weights.items()}
     if model.samples is not None:
         tensors |= {_IMAGES: model.samples.images, _LABELS: model.samples.labels}
+        if model.samples.around is not None:
+            tensors[_AROUND] = model.samples.around
     save_tensors(path, tensors, json.loads(model.record.model_dump_json()))
 
 
@@ -285,7 +312,7 @@ def load_model(path: Path) -> Model:
     weights = {name.removeprefix(_WEIGHT): value for name, value in tensors.items() if name.startswith(_WEIGHT)}
     if checked.network.classes != len(checked.classes):
         raise ModelFileError(f"{path}: {len(checked.classes)} classes for a network of {checked.network.classes}")
-    return Model(checked, weights, _samples(path, tensors, len(checked.classes)), str(path))
+    return Model(checked, weights, _samples(path, tensors, checked.network), str(path))
 
 
 def _check_version(path: Path, record: Mapping[str, Any]) -> None:
@@ -298,11 +325,13 @@ def _check_version(path: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _samples(path: Path, tensors: Mapping[str, np.ndarray], n_classes: int) -> Samples | None:
+def _samples(path: Path, tensors: Mapping[str, np.ndarray], network: UNetConfig) -> Samples | None:
     if _IMAGES not in tensors or _LABELS not in tensors:
         return None
-    images, labels = tensors[_IMAGES], tensors[_LABELS]
-    known = (labels < n_classes) | (labels == 255)
+    images, labels, around = tensors[_IMAGES], tensors[_LABELS], tensors.get(_AROUND)
+    known = (labels < network.classes) | (labels == 255)
     if images.shape != labels.shape or images.ndim != 3 or labels.dtype != np.uint8 or not known.all():
         raise ModelFileError(f"{path}: its samples are damaged: {images.shape} images, {labels.shape} labels")
-    return Samples(images, labels)
+    if around is not None and (len(around) > len(images) or around.shape[1:] != (network.channels, *images.shape[1:])):
+        raise ModelFileError(f"{path}: its samples are damaged: {images.shape} images, {around.shape} with context")
+    return Samples(images, labels, around)

@@ -164,6 +164,29 @@ def comparison(
     return _finish(figure, name, f"{title}: input, label, prediction, and where the two differ.")
 
 
+def patches_picture(
+    shown: Sequence[tuple[str, Float32[np.ndarray, "y x"], tuple[int, int, int, int]]],
+) -> Picture:
+    """Draw slices, each with a patch of it (y0, y1, x0, x1) framed, and the patch below, larger.
+
+    Parameters
+    ----------
+    shown
+        Name, image in units of the window, and patch of each slice.
+    """
+    figure, axes = _figure(3.1 * len(shown), 6.4, 2, len(shown))
+    for (above, below), (name, image, (y0, y1, x0, x1)) in zip(np.reshape(axes, (2, -1)).T, shown, strict=True):
+        step = -(-max(image.shape) // _MOST_PANEL_PIXELS)
+        ends = (0, image.shape[1], image.shape[0], 0)
+        above.imshow(image[::step, ::step], cmap="gray", vmin=0, vmax=1, extent=ends)
+        above.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color=SECOND, linewidth=1.6)
+        above.set_title(name, fontsize=10, loc="left")
+        below.imshow(image[y0:y1, x0:x1], cmap="gray", vmin=0, vmax=1, extent=(x0, x1, y1, y0))
+        for one in (above, below):
+            one.axis("off")
+    return _finish(figure, "patches", "Above the slices to label next, below the part of each that is least certain.")
+
+
 def _any(wrong: Shaped[np.ndarray, "y x"], step: int) -> Shaped[np.ndarray, "row column"]:
     """Shrink a mask so that no true pixel is lost."""
     height, width = (-(-size // step) * step for size in wrong.shape)

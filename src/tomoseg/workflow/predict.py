@@ -48,10 +48,10 @@ class PredictSettings(Reading):
     ] = False
     uncertainty: Annotated[bool, Field(description="write where the model is unsure, too: entropy, 0 to 255")] = False
     window: Annotated[
-        Literal["model", "refit"],
+        Literal["model", "refit", "keep"],
         Field(
-            description="how grey values are read: as in the training scan, or refit to this one, for the same phases "
-            "under another exposure, scaling or type"
+            description="how grey values are read: as in the training scan if they fit; refit to this scan, for the "
+            "same phases under another exposure, scaling or type; or keep, as in training whether they fit or not"
         ),
     ] = "model"
     engine: Annotated[
@@ -105,7 +105,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     from tomoseg.model_file import load_model
     from tomoseg.volume import PagedVolume
     from tomoseg.workflow.cluster import dask_client
-    from tomoseg.workflow.predict_begin import check_source, make_job, make_plan, open_store
+    from tomoseg.workflow.predict_begin import check_source, make_job, make_plan, open_store, refuse_other_grey
     from tomoseg.workflow.predict_store import begun_plan, working_place
     from tomoseg.workflow.predict_targets import check_targets
 
@@ -120,9 +120,11 @@ def run(settings: PredictSettings, console: Console) -> None:
         console.say(f"looking for workers at {settings.scheduler}")
         with dask_client(workers=1, scheduler=settings.scheduler, purpose="prediction on workers"):
             pass  # before anything is made
-    if settings.window == "model":
+    if settings.window != "refit":
         refuse_other_type(model.record, source.volume)
     check_source(source, model, settings)
+    if settings.window == "model" and begun is None:
+        refuse_other_grey(source, model)
     if settings.axes == "zyx" and isinstance(source.volume, PagedVolume):
         console.say(
             f"along y and x every slice of {settings.source} is opened again for each block; if that takes long, "

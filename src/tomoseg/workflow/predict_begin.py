@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
+from jaxtyping import Shaped
 
+from tomoseg.adapt import NewScan, match_window
+from tomoseg.blocks import grey_statistics
 from tomoseg.engine import EngineChoice
 from tomoseg.engine.choose import choose_engine, network_files, refuse_other_engine
 from tomoseg.errors import BegunOtherwiseError, InputError, SettingError
 from tomoseg.grey_levels import sample_values
 from tomoseg.labels import UNLABELLED, outside_value
+from tomoseg.likeness import MOST_MOVED, expect
 from tomoseg.model_file import Model
 from tomoseg.predict import bytes_per_pixel
 from tomoseg.slices import slice_numbers
-from tomoseg.volume import open_volume
+from tomoseg.volume import open_volume, read_slice
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.looking import spread
 from tomoseg.workflow.predict_memory import (
     CLUSTER_BYTES,
     Needs,
@@ -34,12 +39,15 @@ from tomoseg.workflow.predict_memory import (
 from tomoseg.workflow.predict_plan import CHOSEN, Lanes, Plan, parse_threads, refuse_other_plan, source_state
 from tomoseg.workflow.predict_store import Store, create_store, tidy
 from tomoseg.workflow.predict_task import Job
-from tomoseg.workflow.reading import Source
+from tomoseg.workflow.reading import Source, refuse_without_parts
 
 if TYPE_CHECKING:
     from tomoseg.workflow.predict import PredictSettings
 
 _SAME_EDGE = 0.01
+_FAR_OUTSIDE, _MOST_OUTSIDE = 0.25, 0.5  # widths of the window; share of the values
+_LOOKED_AT = 8
+_CLEARLY = 0.5  # twice the share of grey values that another range explains better
 
 
 def check_source(source: Source, model: Model, settings: PredictSettings) -> None:
@@ -50,20 +58,56 @@ def check_source(source: Source, model: Model, settings: PredictSettings) -> Non
     SettingError
         If it can't.
     """
-    if getattr(source.volume, "in_order_only", False):
-        raise SettingError(
-            f"{settings.source}: is one compressed stream, of which no part can be read; convert it first: tomoseg "
-            f"convert {settings.source} {settings.source.name.partition('.')[0]}.zarr"
-        )
-    context, numbers = model.record.network.context, slice_numbers(source.volume.names)
-    there = set(numbers)
-    if context and not any(number + 1 in there for number in numbers):
-        raise SettingError(
-            f"the model looks at {context} neighbouring slices on either side, but {settings.source} has no two "
-            "slices with consecutive numbers; give the whole scan, or a model trained with --context 0"
-        )
+    refuse_without_parts(source, context=model.record.network.context)
     if settings.axes == "zyx":
-        _check_cubes(source, numbers, settings)
+        _check_cubes(source, slice_numbers(source.volume.names), settings)
+
+
+def refuse_other_grey(source: Source, model: Model) -> None:
+    """Refuse a scan whose grey values don't fit the model's window: most far outside, or all scaled or shifted.
+
+    Where no scaling or shift would make them fit either, the summary and `tomoseg check` tell.
+
+    Raises
+    ------
+    SettingError
+        If they don't fit.
+    """
+    window = model.record.window
+    chosen = sample_values(source.volume, region=source.region, inside=source.view.inside)
+    values = np.concatenate([np.empty(0, source.volume.dtype), *chosen])
+    if not values.size or values.min() == values.max():
+        return
+    relative = window.apply(values)
+    outside = float(np.mean((relative < -_FAR_OUTSIDE) | (relative > 1 + _FAR_OUTSIDE)))
+    told = f"{100 * outside:.0f} % lie far outside" if outside > _MOST_OUTSIDE else _scaled(source, values, model)
+    if told:
+        raise SettingError(
+            f"{source.path}: its grey values don't fit the model: {told} the {window.low:.6g} to {window.high:.6g} of "
+            "its training scan. For the same phases under another exposure or scaling give --window refit, or fit the "
+            "model to this scan with tomoseg adapt; --window keep goes on as it is"
+        )
+
+
+def _scaled(source: Source, values: Shaped[np.ndarray, " value"], model: Model) -> str | None:
+    """Return what in this scan stands for the model's window, where that is clearly another range of grey values."""
+    expected, samples = expect(model), model.samples
+    if expected is None or samples is None:
+        return None
+    window, view = model.record.window, source.view
+    _, rows, columns = source.region.slices
+    looks = [
+        grey_statistics(
+            read_slice(source.volume, z)[rows, columns], window=window, inside=view.inside(z)[rows, columns]
+        )
+        for z in spread(source.region.z0, source.region.z1, _LOOKED_AT)
+    ]
+    moved = [expected.moved(look) for look in looks if look.histogram.any()]
+    if not moved or np.median(moved) <= MOST_MOVED[1]:
+        return None
+    noise = float(np.median([look.noise or 0.0 for look in looks])) * window.width
+    found = match_window(samples, window, NewScan(values, noise), noise=expected.noise, least_gain=_CLEARLY)
+    return None if found == window else f"{found.low:.6g} to {found.high:.6g} seem to stand for"
 
 
 def _check_cubes(source: Source, numbers: tuple[int, ...], settings: PredictSettings) -> None:
@@ -153,7 +197,7 @@ def _mask_files(settings: PredictSettings) -> tuple[Path, ...]:
 
 def _window(settings: PredictSettings, source: Source, model: Model, console: Console) -> Window:
     own = model.record.window
-    if settings.window == "model":
+    if settings.window != "refit":
         return own
     found = fit_window(sample_values(source.volume, region=source.region, inside=source.view.inside))
     console.say(

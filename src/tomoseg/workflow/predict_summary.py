@@ -9,19 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from tomoseg.blocks import BINS, grey_statistics
-from tomoseg.labels import UNLABELLED
-from tomoseg.model_file import Model, trained_noise
+from tomoseg.blocks import BINS, GreyStatistics
+from tomoseg.likeness import expect, unlike_grey
+from tomoseg.model_file import Model
 from tomoseg.workflow.predict_plan import Task
-
-MOST_MOVED = 0.25
-"""Share of a slice's grey values in other bins than the training tiles', above which its histogram is unlike.
-
-For a slice smaller than a tile it grows as chance does, with one over the square root of the area.
-"""
-
-NOISIER = 1.5
-"""A slice is unlike when its noise is this much above what the model was trained with, or below half the scan's."""
 
 _LEAST_DROP = 0.02
 _MADS = 6.0
@@ -111,27 +102,16 @@ def _unlike(totals: SliceTotals, model: Model) -> dict[int, list[str]]:
 
 def _odd_grey(totals: SliceTotals, model: Model) -> list[tuple[int, str]]:
     """Compare noise and histogram of each slice with those of the labelled tiles that the model carries."""
-    if model.samples is None:
+    expected = expect(model)
+    if expected is None:
         return []
-    window = model.record.window
-    tiles = [
-        grey_statistics(image, window=window, inside=labels != UNLABELLED)
-        for image, labels in zip(model.samples.images, model.samples.labels, strict=True)
+    return [
+        (z, finding.text)
+        for z, (counts, noise, voxels) in enumerate(zip(totals.histograms, totals.noise, totals.voxels, strict=True))
+        for finding in unlike_grey(
+            GreyStatistics(counts, None if np.isnan(noise) else float(noise)), expected, pixels=int(voxels.sum())
+        )
     ]
-    expected = np.sum([tile.histogram for tile in tiles], axis=0)
-    tile_pixels = np.count_nonzero(model.samples.labels != UNLABELLED) / len(tiles)
-    smaller = np.sqrt(tile_pixels / np.maximum(1, totals.voxels.sum(axis=1)))
-    own = float(np.median([tile.noise for tile in tiles if tile.noise is not None] or [0.0]))
-    top = float(np.hypot(own, trained_noise(model.record)))
-    found: list[tuple[int, str]] = []
-    limits = MOST_MOVED * np.maximum(1.0, smaller)
-    for z, (counts, noise, limit) in enumerate(zip(totals.histograms, totals.noise, limits, strict=True)):
-        moved = 0.5 * np.abs(_shares(counts) - _shares(expected)).sum() if counts.any() else 0.0
-        if moved > limit:
-            found.append((z, f"{100 * moved:.0f} % of its grey values lie elsewhere than the training slices'"))
-        if own and (noise > NOISIER * top or noise < own / 2):
-            found.append((z, f"its noise is {noise / own:.1f} times the training slices'"))
-    return found
 
 
 def _unsure(totals: SliceTotals) -> list[tuple[int, str]]:
@@ -148,7 +128,3 @@ def _unsure(totals: SliceTotals) -> list[tuple[int, str]]:
         for z, value in zip(there, mean, strict=True)
         if value < limit
     ]
-
-
-def _shares(counts: Int64[np.ndarray, " bin"]) -> Float64[np.ndarray, " bin"]:
-    return np.asarray(counts / max(1, int(counts.sum())))

@@ -12,7 +12,7 @@ from tomoseg.degrade import noise_std_grey
 from tomoseg.errors import LabelError, PairingError, SettingError
 from tomoseg.intervals import mean_chord_length
 from tomoseg.labels import UNLABELLED, class_shares
-from tomoseg.model_file import MOST_SAMPLES, SAMPLE_EDGE, Samples, ScanRecord, SliceRecord
+from tomoseg.model_file import MOST_SAMPLES, MOST_SURROUNDED, SAMPLE_EDGE, Samples, ScanRecord, SliceRecord
 from tomoseg.patches import (
     DEFAULT_NOISE,
     FreshNoise,
@@ -222,9 +222,9 @@ def cut_samples(source: PatchSource, *, rng: np.random.Generator) -> Samples:
     """Cut up to 64 labelled tiles of 160 x 160 pixels from the training slices, spread over them evenly.
 
     Tiles lie around random labelled pixels, every second one around a rare class where there is one; grey values
-    are the scan's own.
+    are the scan's own. The first 24 keep their context.
     """
-    images, labels = [], []
+    images, labels, around = [], [], []
     for i in range(MOST_SAMPLES):
         item = source.slices[i % len(source.slices)]
         rare = [places for places in item.rare if len(places)]
@@ -233,7 +233,12 @@ def cut_samples(source: PatchSource, *, rng: np.random.Generator) -> Samples:
         box = tuple(_around(c, size) for c, size in zip(centre, item.label.shape, strict=True))
         images.append(item.scan.read_grey(item.z)[box])
         labels.append(item.label[box])
-    return Samples(np.stack(_same_size(images)), np.stack(_same_size(labels)))
+        if len(item.channels) > 1 and i < MOST_SURROUNDED:
+            around.append(np.stack([item.scan.read_grey(z)[box] for z in item.channels]))
+    whole = np.stack(_same_size(images))
+    _, height, width = whole.shape
+    kept = np.stack([stack[:, :height, :width] for stack in around]) if around else None
+    return Samples(whole, np.stack(_same_size(labels)), kept)
 
 
 def _around(centre: int, size: int) -> slice:

@@ -12,7 +12,7 @@ import psutil
 from tomoseg.errors import LabelError, SettingError
 from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask, same_for_all
 from tomoseg.labels import LabelClass, Value, find_classes
-from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_slices
+from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_slices, slice_numbers
 from tomoseg.volume import AS_IT_IS, Opening, Pictures, Region, Volume, open_pictures, open_volume
 from tomoseg.volume.source import split_inner
 from tomoseg.workflow.common import Reading
@@ -36,6 +36,28 @@ def open_source(path: Path, how: Reading) -> Source:
     volume = open_volume(path, opening=how.opening)
     region = Region.parse(how.roi, shape=volume.shape) if how.roi else Region.whole(volume.shape)
     return Source(volume, open_view(volume, how.mask, opening=_beside(how)), region, path)
+
+
+def refuse_without_parts(source: Source, *, context: int) -> None:
+    """Refuse a volume of which no part can be read, or no neighbours for a network that looks at them.
+
+    Raises
+    ------
+    SettingError
+        If it can't.
+    """
+    if getattr(source.volume, "in_order_only", False):
+        raise SettingError(
+            f"{source.path}: is one compressed stream, of which no part can be read; convert it first: tomoseg "
+            f"convert {source.path} {source.path.name.partition('.')[0]}.zarr"
+        )
+    numbers = slice_numbers(source.volume.names)
+    there = set(numbers)
+    if context and not any(number + 1 in there for number in numbers):
+        raise SettingError(
+            f"the model looks at {context} neighbouring slices on either side, but {source.path} has no two "
+            "slices with consecutive numbers; give the whole scan, or a model trained with --context 0"
+        )
 
 
 def refuse_same_place(out: Path, source: Path) -> None:

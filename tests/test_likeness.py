@@ -1,0 +1,184 @@
+"""Whether a scan looks like the training data, and a model fitted to one that does not."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+from tomoseg import adapt, likeness
+from tomoseg.cli import run
+from tomoseg.label_gain import change_by_one, fractions_by_forests
+from tomoseg.model_file import Samples, load_model
+from tomoseg.volume import read_slice
+from tomoseg.volume.source import open_volume
+from tomoseg.window import Window
+
+
+@pytest.fixture(scope="session")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small phantom, its model in model.tomoseg, trained for a few steps without noise."""
+    folder = tmp_path_factory.mktemp("alike")
+    assert run(["phantom", "-o", str(folder / "p"), "--shape", "16", "192", "192", "--quiet"]) == 0
+    words = ["train", folder / "p/images", folder / "p/labels", "-o", folder / "model.tomoseg", "--steps", 60,
+             "--quiet", "--noise-std", 0, 0, "--test", "14:16", "--gap", 1, "--context", 1,
+             "--classes", "pore=0", "YSZ=128", "Ni=255"]  # fmt: skip
+    assert run([str(word) for word in words]) == 0
+    return folder
+
+
+def grey(scan: Path) -> np.ndarray:
+    volume = open_volume(scan / "p/images")
+    return np.stack([read_slice(volume, z) for z in range(volume.shape[0])]).astype(np.float64)
+
+
+def written(path: Path, values: np.ndarray) -> Path:
+    tifffile.imwrite(path, np.clip(np.rint(values), 0, 65535).astype(np.uint16), photometric="minisblack")
+    return path
+
+
+def checked(scan: Path, source: Path, out: Path) -> dict:
+    words = ["check", scan / "model.tomoseg", source, "-o", out, "--slices", 3, "--quiet"]
+    assert run([str(word) for word in words]) == 0
+    assert (out / "report.html").exists()
+    found: dict = json.loads((out / "check.json").read_text())
+    return found
+
+
+CHANGES = {
+    "as it is": (lambda v: v, "green", ""),
+    "noisier than training": (lambda v: v + np.random.default_rng(0).normal(0, 6000, v.shape), "red", "noise"),
+    "brighter": (lambda v: 1.3 * v, "red", "grey values"),
+    "shifted": (lambda v: v + 4000, "red", "grey values"),
+    "shaded": (lambda v: v + np.linspace(-8000, 8000, v.shape[1])[:, None], "red", "grey values"),
+    "blurred": (
+        lambda v: gaussian_filter(v, (0, 3, 3)) + np.random.default_rng(0).normal(0, 700, v.shape), "red", "blur",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_scan_gets_the_light_that_it_deserves(scan: Path, tmp_path: Path, change: str) -> None:
+    of, light, kind = CHANGES[change]
+    found = checked(scan, written(tmp_path / "scan.tif", of(grey(scan))), tmp_path / "out")
+    assert found["light"] == light
+    assert any(why.startswith(kind) for why in found["why"]) == bool(kind)
+    assert (found["expected_accuracy"] is None) == (light == "red")
+
+
+def test_one_odd_slice_makes_a_scan_amber_and_is_the_first_to_label(scan: Path, tmp_path: Path) -> None:
+    values = grey(scan)
+    values[6] *= 1.4
+    words = ["check", scan / "model.tomoseg", written(tmp_path / "scan.tif", values), "-o", tmp_path / "out", "--quiet"]
+    assert run([str(word) for word in words]) == 0
+    found = json.loads((tmp_path / "out/check.json").read_text())
+    assert found["light"] == "amber"
+    assert [row["slice"] for row in found["slices"] if row["light"] == "red"] == ["scan.tif[6]"]
+    assert found["label_next"][0] == "scan.tif[6]"
+
+
+def test_what_cannot_be_checked_is_refused(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite(tmp_path / "eight.tif", np.zeros((3, 64, 64), np.uint8), photometric="minisblack")
+    assert run(["check", str(scan / "model.tomoseg"), str(tmp_path / "eight.tif")]) == 2
+    assert "holds uint8 grey values" in capsys.readouterr().err
+    assert run(["check", str(scan / "model.tomoseg"), str(tmp_path / "nothing.tif")]) == 2
+
+
+def test_noise_spreads_a_histogram_and_loses_nothing() -> None:
+    counts = np.zeros(likeness.BINS, np.int64)
+    counts[[0, 30, likeness.BINS - 1]] = 10, 20, 5
+    spread = likeness.with_noise(counts, 0.2)
+    assert spread.sum() == pytest.approx(35)
+    assert spread[30] < 10
+    assert np.array_equal(likeness.with_noise(counts, 0.0), counts)
+
+
+def tiles_and_scan(gain: float, shift: float, fractions: tuple[float, ...]) -> tuple[Samples, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (4, 32, 32)).astype(np.uint8)
+    levels = np.array([21_000.0, 35_000.0, 41_000.0])
+    images = np.rint(levels[labels] + rng.normal(0, 700, labels.shape)).astype(np.uint16)
+    drawn = levels[rng.choice(3, 20_000, p=fractions)] + rng.normal(0, 700, 20_000)
+    return Samples(images, labels), np.rint(gain * drawn + shift)
+
+
+@pytest.mark.parametrize("fractions", [(1 / 3, 1 / 3, 1 / 3), (0.5, 0.2, 0.3)])
+def test_a_window_is_matched_whatever_the_phases_fractions(fractions: tuple[float, ...]) -> None:
+    window = Window(low=20_000, high=42_000)
+    samples, values = tiles_and_scan(1.2, 3000, fractions)
+    found = adapt.match_window(samples, window, adapt.NewScan(values, 840.0), noise=700 / 22_000)
+    assert found.low == pytest.approx(27_000, abs=300)
+    assert found.high == pytest.approx(53_400, abs=300)
+
+
+def test_a_window_that_fits_is_kept() -> None:
+    window = Window(low=20_000, high=42_000)
+    samples, values = tiles_and_scan(1.0, 0, (0.5, 0.2, 0.3))
+    assert adapt.match_window(samples, window, adapt.NewScan(values, 700.0), noise=700 / 22_000) == window
+
+
+def test_a_model_is_adapted_to_noise_and_scaling_that_it_has_not_seen(scan: Path, tmp_path: Path) -> None:
+    noisy = 1.2 * grey(scan) + np.random.default_rng(1).normal(0, 4000, grey(scan).shape)
+    source, out = written(tmp_path / "scan.tif", noisy), tmp_path / "new.tomoseg"
+    words = ["adapt", scan / "model.tomoseg", source, "-o", out, "--steps", 40, "--quiet"]
+    assert run([str(word) for word in words]) == 0
+    old, new = load_model(scan / "model.tomoseg"), load_model(out)
+    parent = new.record.parent
+    assert parent is not None
+    assert (parent.model, parent.window, parent.scan.name) == (old.content, old.record.window, "scan.tif")
+    assert new.record.window.width == pytest.approx(1.2 * old.record.window.width, rel=0.05)
+    assert parent.noise_after * new.record.window.width == pytest.approx(4000, rel=0.15)
+    assert new.record.slices == old.record.slices
+    assert max(check["mean_iou"] for check in new.record.validations) > 0.7
+    found = tmp_path / "found.json"
+    assert run(["check", str(out), str(source), "-o", str(found.with_suffix("")), "--slices", "3", "--quiet"]) == 0
+    assert json.loads((tmp_path / "found/check.json").read_text())["light"] != "red"
+    assert run([str(word) for word in words]) == 2  # it is there
+    assert run([str(word) for word in [*words, "--force"]]) == 0
+    assert load_model(out).content == new.content
+
+
+def test_what_cannot_be_adapted_is_refused(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = written(tmp_path / "flat.tif", np.full((4, 64, 64), 30_000.0))
+    words = ["adapt", str(scan / "model.tomoseg"), str(flat), "-o", str(tmp_path / "new.tomoseg"), "--steps", "1"]
+    assert run(words) == 2
+    assert "one grey value only" in capsys.readouterr().err
+    assert run([*words, "--minutes", "1"]) == 2
+    assert run([*words[:4], str(scan / "model.tomoseg"), "--force"]) == 2
+    assert not (tmp_path / "new.tomoseg").exists()
+
+
+def test_slices_and_patches_are_suggested(scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tomoseg.label_gain._PIXELS", 2000)
+    values = grey(scan)
+    values[15, 64:128, 64:128] = values[15, 64:128, 64:128].mean()  # what no network can tell
+    words = ["suggest", scan / "model.tomoseg", written(tmp_path / "scan.tif", values), "-o", tmp_path / "out",
+             "--slices", 16, "--count", 1, "--quiet"]  # fmt: skip
+    assert run([str(word) for word in words]) == 0
+    found = json.loads((tmp_path / "out/suggest.json").read_text())
+    assert [one["slice"] for one in found["suggestions"]] == ["scan.tif[15]"]
+    assert found["suggestions"][0]["patch"] == [0, 192, 0, 192]
+    assert set(found["change_points"]) == {"pore", "YSZ", "Ni"}
+    assert found["enough"] == (max(found["change_points"].values()) < 0.3)
+    assert (tmp_path / "out/figures/patches.png").exists()
+
+
+def test_a_slice_unlike_the_others_changes_the_fractions_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tomoseg.label_gain._PIXELS", 3000)
+    rng = np.random.default_rng(0)
+
+    def tile(threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        image = gaussian_filter(rng.random((64, 64), np.float32), 2)
+        image = ((image - image.min()) / np.ptp(image)).astype(np.float32)
+        return image, (image > threshold).astype(np.uint8)
+
+    def change(*thresholds: float) -> float:
+        tiles, groups = [tile(one) for one in thresholds], list(range(len(thresholds)))
+        found = change_by_one(list(fractions_by_forests(tiles, groups, [tile(0.5)[0]], classes=2, seed=0, threads=1)))
+        assert found is not None
+        return float(found.max())
+
+    assert change(0.5, 0.5, 0.5) < change(0.3, 0.5, 0.7)
+    assert change_by_one([np.ones(2)]) is None
