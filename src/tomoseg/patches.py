@@ -53,7 +53,7 @@ class PatchSettings(BaseModel):
         description="range of the noise std in 1/65535 of full range; 0 to 0.46 windows without it",
     )
     noise_power: float = Field(
-        default=2.0,
+        default=4.0,
         gt=0,
         le=10,
         description="std = range times u^power, u even from 0 to 1: above 1, little noise is more frequent",
