@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 from pydantic import Field
 
-from tomoseg.errors import ModelFileError
+from tomoseg.errors import ModelFileError, SettingError
 from tomoseg.provenance import record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, limit_threads
 from tomoseg.workflow.console import Console, counted
@@ -85,7 +85,7 @@ def check(model: Model, source: Source, slices: int, console: Console) -> tuple[
     zs = spread(source.region.z0, source.region.z1, slices)
     found = list(see(source, zs, model=model, runner=make_runner(model), expected=expected, console=console))
     if not found:
-        raise ModelFileError(f"{source.path}: no slice that was looked at has a pixel inside the mask; look at --mask")
+        raise SettingError(f"{source.path}: no slice that was looked at has a pixel that counts; look at --mask")
     return found, expected
 
 
