@@ -96,8 +96,8 @@ def refuse_other_type(record: ModelRecord, volume: Volume) -> None:
     if str(volume.dtype) != record.grey_type:
         raise PairingError(
             f"{volume.names[0]} holds {volume.dtype} grey values, the model was trained on {record.grey_type}; "
-            "convert one of them as the other was, train on this type, fit the model to it with tomoseg adapt, or predict "
-            "with --window refit"
+            "convert one of them as the other was, train on this type, fit the model to it with tomoseg adapt, or "
+            "predict with --window refit"
         )
 
 
