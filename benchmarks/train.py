@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import ndimage
 
 from common import DATA, PHANTOM_CLASSES, copied, facts, make_phantom, record, score
-from tomoseg.evaluate import Noise, TestSlice, stack_of
+from tomoseg.evaluate import Noise, stack_of
 from tomoseg.labels import UNLABELLED
 from tomoseg.metrics import CalibrationSums
 from tomoseg.model_file import load_model
@@ -35,6 +35,7 @@ LEVELS = (0.0, 2500.0, 5000.0, 10_000.0)
 NOT_LABELLED = 7
 LEAST_CERTAIN = 0.05
 NEAR_PX = 2
+_MOST_TRIES = 10_000
 
 
 @dataclass(frozen=True)
@@ -153,12 +154,14 @@ def strokes(label: np.ndarray, rng: np.random.Generator, *, pixels: int = 100) -
     kept = np.full_like(label, NOT_LABELLED)
     for value in np.unique(label):
         places, left = np.argwhere(label == value), pixels
-        while left:
+        for _ in range(_MOST_TRIES):  # a class may be too thin for strokes
             stroke = _walk(label == value, places[rng.integers(len(places))], rng, min(left, int(rng.integers(20, 61))))
             if len(stroke) >= min(left, 20):
                 new = [place for place in stroke if kept[place] == NOT_LABELLED][:left]
                 kept[tuple(np.transpose(new))] = value
                 left -= len(new)
+            if not left:
+                break
     return kept
 
 
@@ -185,7 +188,7 @@ def trusted(model_path: Path, images: Path, labels: Path, *, noise_std: float) -
     runner, read = make_runner(model), Noise(noise_std, 0, False).on(scan, 0)
     sums, confidences, wrongs = None, [], []
     for pair in scan.pairs:
-        label = scan.read_label(TestSlice(0, pair.z).z)
+        label = scan.read_label(pair.z)
         found = np.zeros((runner.network.classes, *label.shape), np.float32)
         for core, probabilities in runner.parts(stack_of(scan, pair.z, context=runner.network.context, read=read)):
             found[(slice(None), *core)] = probabilities

@@ -307,9 +307,14 @@ def grey_statistics(
     128 pixels in the middle: both for every slice of a volume at a cost that does not matter.
     """
     grid = grid or PixelGrid.over(values.shape)
-    relative = window.apply(values[grid.rows, grid.columns][inside[grid.rows, grid.columns]])
-    bins = np.clip((relative + 0.5) * (BINS / 2), 0, BINS - 1).astype(np.int64)
+    counts = histogram_of(window.apply(values[grid.rows, grid.columns][inside[grid.rows, grid.columns]]))
     rows, columns = (slice(max(0, (size - _NOISE_EDGE) // 2), (size + _NOISE_EDGE) // 2) for size in values.shape)
     middle, shown = values[rows, columns], inside[rows, columns]
     noise = estimate_noise_std(middle, inside=shown) if min(middle.shape) >= _LEAST_EDGE and shown.any() else 0.0
-    return GreyStatistics(np.bincount(bins, minlength=BINS), noise / window.width if noise > 0 else None)
+    return GreyStatistics(counts, noise / window.width if noise > 0 else None)
+
+
+def histogram_of(relative: Float32[np.ndarray, " value"]) -> Int64[np.ndarray, " bin"]:
+    """Count grey values, in units of the window, in the bins of `GreyStatistics`."""
+    bins = np.clip((relative + 0.5) * (BINS / 2), 0, BINS - 1).astype(np.int64)
+    return np.bincount(bins, minlength=BINS)

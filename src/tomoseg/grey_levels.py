@@ -164,12 +164,12 @@ def inspect_grey_levels(volume: Volume, *, region: Region | None = None, inside:
     (0.0, 59.0, 29.5, 0.017)
     """
     box = region or Region.whole(volume.shape)
-    numbers = _evenly(box.z0, box.z1, _SAMPLED)
+    numbers = evenly(box.z0, box.z1, _SAMPLED)
     low, high, mean = _extent(_inner(volume, box, numbers, inside))
     counts = histogram(_inner(volume, box, numbers, inside), edges=bin_edges(volume.dtype, low=low, high=high))
     ends = type_ends(volume.dtype) or (low, high)
     clipped = clipped_share(_inner(volume, box, numbers, inside), ends=ends)
-    measured = _evenly(0, len(numbers), _MEASURED)
+    measured = evenly(0, len(numbers), _MEASURED)
     noise, blur = _noise_and_blur(volume, box, [numbers[i] for i in measured], inside)
     return GreyLevels(
         histogram=counts,
@@ -208,11 +208,23 @@ def sample_values(volume: Volume, *, region: Region, inside: Inside) -> Iterator
     >>> list(sample_values(ramp, region=Region(1, 2, 0, 1, 0, 3), inside=lambda z: np.array([[True, False, True]])))
     [array([3, 5], dtype=uint16)]
     """
-    numbers = _evenly(region.z0, region.z1, _SAMPLED)
+    numbers = evenly(region.z0, region.z1, _SAMPLED)
     pixels = len(numbers) * region.shape[1] * region.shape[2]
     step = math.ceil(pixels / _MOST_VALUES)
     for values in _inner(volume, region, numbers, inside):
         yield values[::step]
+
+
+def evenly(start: int, stop: int, most: int) -> list[int]:
+    """Return at most `most` numbers from the middles of equal parts of `start` to `stop`.
+
+    Examples
+    --------
+    >>> evenly(0, 100, 4), evenly(3, 5, 4)
+    ([12, 37, 62, 87], [3, 4])
+    """
+    n = min(most, stop - start)
+    return [start + int((i + 0.5) * (stop - start) / n) for i in range(n)]
 
 
 def in_design_unit(noise_std: float, dtype: np.dtype[Any]) -> float | None:
@@ -225,12 +237,6 @@ def in_design_unit(noise_std: float, dtype: np.dtype[Any]) -> float | None:
     """
     ends = type_ends(dtype)
     return noise_std * _FULL_RANGE / (ends[1] - ends[0]) if ends else None
-
-
-def _evenly(start: int, stop: int, most: int) -> list[int]:
-    """Return at most `most` numbers from the middles of equal parts of `start` to `stop`."""
-    n = min(most, stop - start)
-    return [start + int((i + 0.5) * (stop - start) / n) for i in range(n)]
 
 
 def _box_page(volume: Volume, box: Region, z: int) -> Slice:

@@ -48,7 +48,7 @@ def hold_out(labelled: Sequence[int], contents: Mapping[int, str], *, source: st
     seen = [item for item in record.slices if item.role in SEEN]
     roles = {item.content: item.role for item in seen}
     here = {number for number, content in contents.items() if content in roles}
-    here |= _by_offset(contents, source, record)
+    here |= seen_numbers(contents, source, record)
     left_out: dict[int, str] = {}
     for number in labelled:
         near = min((abs(number - other) for other in here), default=record.gap)
@@ -62,8 +62,11 @@ def hold_out(labelled: Sequence[int], contents: Mapping[int, str], *, source: st
     return HeldOut(tuple(n for n in labelled if n not in left_out), left_out, tuple(sorted(training)))
 
 
-def _by_offset(contents: Mapping[int, str], source: str, record: ModelRecord) -> set[int]:
-    """Return where the seen slices of the scans that are recognised lie in this one, also where they are not here."""
+def seen_numbers(contents: Mapping[int, str], source: str, record: ModelRecord) -> set[int]:
+    """Return where the seen slices of the scans that are recognised lie in this one, also where they are not here.
+
+    `contents` are those of some slices of this scan by their number, `source` is what it is known by.
+    """
     found: set[int] = set()
     for scan, its in enumerate(record.scans):
         numbers = {item.content: item.number for item in record.slices if item.scan == scan}

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from tomoseg.forest import Forest
+from tomoseg.grey_levels import evenly
 
 Image = Float32[np.ndarray, "_ _"]
 Label = UInt8[np.ndarray, "_ _"]
+Inside = Bool[np.ndarray, "_ _"]
 
 MOST_LEFT_OUT = 6
 """Labelled slices that are left out, one after the other."""
@@ -22,13 +24,13 @@ _TREES = 50
 def fractions_by_forests(
     tiles: Sequence[tuple[Image, Label]],
     groups: Sequence[int],
-    images: Sequence[Image],
+    shown: Sequence[tuple[Image, Inside]],
     *,
     classes: int,
     seed: int,
     threads: int = -1,
 ) -> Iterator[Float64[np.ndarray, " class"]]:
-    """Yield the fractions of the classes in `images` by a forest of all labelled slices, then by others.
+    """Yield the fractions of the classes in `shown` by a forest of all labelled slices, then by others.
 
     These have learnt from all slices but one, up to `MOST_LEFT_OUT` of them. A forest takes seconds where a network
     takes minutes.
@@ -39,8 +41,8 @@ def fractions_by_forests(
         Labelled tiles, in window units.
     groups
         The labelled slice that each tile is of.
-    images
-        Parts of the scan, in window units.
+    shown
+        Parts of the scan, in window units, and which of their pixels count, at least one in all.
     classes
         How many.
     seed
@@ -48,9 +50,7 @@ def fractions_by_forests(
     threads
         Processor threads; -1 takes all.
     """
-    slices = sorted(set(groups))
-    left_out = slices[:: -(-len(slices) // MOST_LEFT_OUT)]
-    for without in (None, *(left_out if len(slices) > 1 else ())):
+    for without in (None, *left_out(groups)):
         chosen = [tile for tile, group in zip(tiles, groups, strict=True) if group != without]
         forest = Forest.fit(
             chosen,
@@ -59,8 +59,22 @@ def fractions_by_forests(
             trees=_TREES,
             threads=threads,
         )
-        counts = sum(np.bincount(forest.predict(image, threads=threads).ravel(), minlength=classes) for image in images)
+        counts = sum(
+            np.bincount(forest.predict(image, threads=threads)[inside], minlength=classes) for image, inside in shown
+        )
         yield np.asarray(counts / np.sum(counts), np.float64)
+
+
+def left_out(groups: Sequence[int]) -> list[int]:
+    """Return the slices that are left out, one after the other: evenly spaced ones, none where there is but one.
+
+    Examples
+    --------
+    >>> left_out([0, 0, 1, 2]), left_out(range(13)), left_out([3, 3])
+    ([0, 1, 2], [1, 3, 5, 7, 9, 11], [])
+    """
+    slices = sorted(set(groups))
+    return [slices[i] for i in evenly(0, len(slices), MOST_LEFT_OUT)] if len(slices) > 1 else []
 
 
 def change_by_one(fractions: Sequence[Float64[np.ndarray, " class"]]) -> Float64[np.ndarray, " class"] | None:

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from tomoseg.blocks import BINS, GreyStatistics, grey_statistics
 from tomoseg.labels import UNLABELLED
 from tomoseg.model_file import Calibration, Model, trained_noise
-from tomoseg.noise_level import estimate_blur
+from tomoseg.noise_level import estimate_blur, lacking_std
 from tomoseg.window import Window
 
 Light = Literal["green", "amber", "red"]
@@ -37,6 +37,7 @@ MORE_DOUBT = (2.0, 4.0)
 """Mean doubt (one minus the confidence) over that on validation data of as much noise: amber and red above it."""
 
 _LEAST_DOUBT = 0.01
+_MOSTLY = 0.5
 _SHARE_THAT_DECIDES = 0.25
 _BINS_A_WINDOW = BINS / 2
 
@@ -87,7 +88,7 @@ class Expected:
     blur_px
         As of a `Look`; None where it was not asked for.
     tile_pixels
-        Labelled pixels of a tile, on average.
+        Pixels of a tile that count, on average.
     calibration
         Confidence and accuracy on validation data at several levels of added noise.
     """
@@ -118,24 +119,27 @@ class Expected:
         return float(np.interp(self._added(noise), known.noise_std, known.accuracy)) if known else None
 
     def _added(self, noise: float | None) -> float:
-        return math.sqrt(max(0.0, (noise or 0.0) ** 2 - self.noise**2))
+        return lacking_std(noise or 0.0, self.noise)
 
 
 def expect(model: Model, *, blur: bool = False) -> Expected | None:
     """Return what the training data of a model look like; None for one without tiles. Blur takes its time."""
     if model.samples is None:
         return None
-    tiles = list(zip(model.samples.images, model.samples.labels != UNLABELLED, strict=True))
-    grey = [grey_statistics(image, window=model.record.window, inside=known) for image, known in tiles]
+    known = model.samples.labels != UNLABELLED
+    # of strokes too little is labelled to tell anything, and more of the rare phases than there is
+    shown = known if known.mean() >= _MOSTLY else np.ones_like(known)
+    tiles = list(zip(model.samples.images, shown, strict=True))
+    grey = [grey_statistics(image, window=model.record.window, inside=inside) for image, inside in tiles]
     noise = float(np.median([one.noise for one in grey if one.noise is not None] or [0.0]))
-    blurs = [estimate_blur(image, inside=known) for image, known in tiles] if blur else []
+    blurs = [estimate_blur(image, inside=inside) for image, inside in tiles] if blur else []
     told = [found for found in blurs if found is not None]
     return Expected(
         histogram=np.sum([one.histogram for one in grey], axis=0),
         noise=noise,
         most_noise=math.hypot(noise, trained_noise(model.record)),
         blur_px=float(np.median(told)) if told else None,
-        tile_pixels=float(np.mean([np.count_nonzero(known) for _, known in tiles])),
+        tile_pixels=np.count_nonzero(shown) / len(shown),
         calibration=model.record.calibration,
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Int32, Shaped, UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -39,7 +39,7 @@ MOST_SURROUNDED = 24
 
 _KIND = "tomoseg model"
 _WEIGHT = "weight/"
-_IMAGES, _LABELS, _AROUND = "samples/images", "samples/labels", "samples/context"
+_IMAGES, _LABELS, _AROUND, _OF = "samples/images", "samples/labels", "samples/context", "samples/slices"
 
 
 class SliceRecord(BaseModel):
@@ -127,11 +127,14 @@ class Samples:
     around
         Grey values of the first tiles with their context slices, rising in z (some, channel, y, x); none without
         context, where the images say all.
+    slices
+        Which labelled slice each tile is of, counted from 0; None as an earlier version wrote it.
     """
 
     images: Shaped[np.ndarray, "tile y x"]
     labels: UInt8[np.ndarray, "tile y x"]
     around: Shaped[np.ndarray, "some channel y x"] | None = None
+    slices: Int32[np.ndarray, " tile"] | None = None
 
     @property
     def stacks(self) -> Shaped[np.ndarray, "some channel y x"]:
@@ -232,8 +235,8 @@ def save_model(path: Path, model: Model) -> None:
     tensors = {_WEIGHT + name: value for name, value in model.weights.items()}
     if model.samples is not None:
         tensors |= {_IMAGES: model.samples.images, _LABELS: model.samples.labels}
-        if model.samples.around is not None:
-            tensors[_AROUND] = model.samples.around
+        some = {_AROUND: model.samples.around, _OF: model.samples.slices}
+        tensors |= {name: values for name, values in some.items() if values is not None}
     save_tensors(path, tensors, json.loads(model.record.model_dump_json()))
 
 
@@ -334,4 +337,7 @@ def _samples(path: Path, tensors: Mapping[str, np.ndarray], network: UNetConfig)
         raise ModelFileError(f"{path}: its samples are damaged: {images.shape} images, {labels.shape} labels")
     if around is not None and (len(around) > len(images) or around.shape[1:] != (network.channels, *images.shape[1:])):
         raise ModelFileError(f"{path}: its samples are damaged: {images.shape} images, {around.shape} with context")
-    return Samples(images, labels, around)
+    of = tensors.get(_OF)
+    if of is not None and (of.shape != images.shape[:1] or of.dtype != np.int32):
+        raise ModelFileError(f"{path}: its samples are damaged: {images.shape} images of slices {of.shape}")
+    return Samples(images, labels, around, of)

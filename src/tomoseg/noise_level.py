@@ -124,6 +124,17 @@ def estimate_blur(values: Slice, *, inside: Bool[np.ndarray, "y x"] | None = Non
     return math.sqrt(variance) if variance > 0 else None
 
 
+def lacking_std(wanted: float, there: float) -> float:
+    """Return the std of the noise that brings noise of std `there` to `wanted`; 0 where there is as much.
+
+    Examples
+    --------
+    >>> lacking_std(5.0, 4.0), lacking_std(1.0, 4.0)
+    (3.0, 0.0)
+    """
+    return math.sqrt(max(0.0, wanted**2 - there**2))
+
+
 def _slice_noise_std(values: Slice, inside: Bool[np.ndarray, "y x"] | None) -> float:
     grey = values.astype(np.float64)
     residual = np.diff(np.diff(grey, 2, axis=0), 2, axis=1) / 6

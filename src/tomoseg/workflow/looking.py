@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from jaxtyping import Float32
+import tyro
+from jaxtyping import Bool, Float32
+from pydantic import Field
 
-from tomoseg.likeness import Expected, Finding, Light, Look, look, unlike, worst
-from tomoseg.provenance import content_hash
+from tomoseg.errors import ModelFileError, SettingError
+from tomoseg.grey_levels import evenly
+from tomoseg.held_out import seen_numbers
+from tomoseg.likeness import LIGHTS, Expected, Finding, Light, Look, look, unlike, worst
+from tomoseg.provenance import content_hash, record
 from tomoseg.slices import context_slices, slice_numbers
 from tomoseg.volume import read_slice
+from tomoseg.workflow.common import ModelFile, Reading, SourcePath
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.reading import Source
+from tomoseg.workflow.reading import Source, open_source, refuse_without_parts, source_hash
 
 if TYPE_CHECKING:
     from tomoseg.model_file import Model
@@ -36,12 +43,10 @@ class Seen:
         Its grey values, blur and confidence.
     findings
         In which ways it is unlike the training data.
-    shares
-        Mean probability of each class.
     patch
         Rows y0 to y1 and columns x0 to x1 of the `PATCH_EDGE` square in which the network is least certain.
-    trained
-        Whether the model was trained or validated on it.
+    content
+        Hash of its grey values.
     """
 
     z: int
@@ -49,9 +54,8 @@ class Seen:
     name: str
     look: Look
     findings: tuple[Finding, ...]
-    shares: tuple[float, ...]
     patch: tuple[int, int, int, int]
-    trained: bool
+    content: str
 
     @property
     def light(self) -> Light:
@@ -64,9 +68,90 @@ class Seen:
         return 1 - self.look.confidence
 
 
-def see(
-    source: Source, zs: Sequence[int], *, model: Model, runner: Runner, expected: Expected, console: Console
-) -> Iterator[Seen]:
+class LookSettings(Reading):
+    """Options of the verbs that look at some slices of a scan."""
+
+    model: Annotated[ModelFile, Field(description="model file, NAME.tomoseg")]
+    source: Annotated[SourcePath, Field(description="folder of slices, or a volume in any format that is read")]
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(aliases=["-o"]),
+        Field(description="folder for report.html and the same as JSON, if wanted"),
+    ] = None
+    slices: Annotated[int, Field(ge=1, description="how many evenly spaced slices to look at")] = 16
+    force: Annotated[bool, Field(description="replace an existing report")] = False
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A model, a scan, and what was seen of it.
+
+    Attributes
+    ----------
+    model, source
+        Both.
+    expected
+        What the model's training data look like.
+    seen
+        At least one slice.
+    """
+
+    model: Model
+    source: Source
+    expected: Expected
+    seen: tuple[Seen, ...]
+
+    def provenance(self, verb: str, settings: LookSettings) -> dict[str, Any]:
+        """Return where the verb's result comes from."""
+        return record(
+            verb,
+            seed=settings.seed,
+            inputs={"model": self.model.content, **{one.name: one.content for one in self.seen}},
+            settings=settings.model_dump(mode="json", exclude={"model", "source", "out"}),
+        ).model_dump()
+
+
+def look_at(settings: LookSettings, console: Console) -> Looked:
+    """Open what the settings name, and look at some evenly spaced slices.
+
+    Raises
+    ------
+    InputError
+        If the report can't be written, the model carries no tiles to compare with, or the scan can't be read as the
+        model needs it.
+    """
+    from tomoseg.likeness import expect
+    from tomoseg.model_file import load_model
+    from tomoseg.report import check_folder
+    from tomoseg.workflow.predict import make_runner, refuse_other_type
+
+    if settings.out is not None:
+        check_folder(settings.out, force=settings.force)
+    model = load_model(settings.model)
+    source = open_source(settings.source, settings)
+    refuse_other_type(model.record, source.volume)
+    refuse_without_parts(source, context=model.record.network.context)
+    expected = expect(model, blur=True)
+    if expected is None:
+        raise ModelFileError(
+            f"{model.place}: was trained with --no-samples and has nothing to compare a scan with; train without it"
+        )
+    zs = evenly(source.region.z0, source.region.z1, settings.slices)
+    seen = tuple(see(source, zs, runner=make_runner(model), expected=expected, console=console))
+    if not seen:
+        raise SettingError(f"{source.path}: no slice that was looked at has a pixel that counts; look at --mask")
+    return Looked(model, source, expected, seen)
+
+
+def inside_of(source: Source, z: int) -> Bool[np.ndarray, "y x"]:
+    """Return which pixels of a whole slice count."""
+    _, rows, columns = source.region.slices
+    inside = np.zeros(source.volume.shape[1:], np.bool_)
+    inside[rows, columns] = source.view.inside(z)[rows, columns]
+    return inside
+
+
+def see(source: Source, zs: Sequence[int], *, runner: Runner, expected: Expected, console: Console) -> Iterator[Seen]:
     """Segment slices `zs` of a scan one after the other, and compare each with the training data.
 
     Slices without a pixel that counts are left out.
@@ -78,11 +163,8 @@ def see(
     """
     names = source.volume.names
     numbers = slice_numbers(names)
-    known = {item.content for item in model.record.slices if item.role in ("train", "validation")}
-    _, rows, columns = source.region.slices
     for z in console.track(zs, "looking at slices", len(zs)):
-        inside = np.zeros(source.volume.shape[1:], np.bool_)
-        inside[rows, columns] = source.view.inside(z)[rows, columns]
+        inside = inside_of(source, z)
         if not inside.any():
             continue
         around = context_slices(z, numbers=numbers, context=runner.network.context)
@@ -98,13 +180,12 @@ def see(
             name=names[z],
             look=seen,
             findings=tuple(unlike(seen, expected)),
-            shares=tuple(float(plane[inside].mean()) for plane in found),
-            patch=least_certain(np.where(inside, 1 - confidence, np.float32(0))),
-            trained=content_hash(read[z]) in known,
+            patch=least_certain(np.where(inside, 1 - confidence, np.float32(0)), edge=PATCH_EDGE),
+            content=content_hash(read[z]),
         )
 
 
-def least_certain(doubt: Float32[np.ndarray, "y x"], *, edge: int = PATCH_EDGE) -> tuple[int, int, int, int]:
+def least_certain(doubt: Float32[np.ndarray, "y x"], *, edge: int) -> tuple[int, int, int, int]:
     """Return rows y0 to y1 and columns x0 to x1 of the square of `edge` pixels in a slice that holds most doubt.
 
     Examples
@@ -119,28 +200,20 @@ def least_certain(doubt: Float32[np.ndarray, "y x"], *, edge: int = PATCH_EDGE) 
     return int(y), int(y) + height, int(x), int(x) + width
 
 
-def label_next(seen: Sequence[Seen], *, most: int, apart: int) -> list[Seen]:
-    """Return the slices most worth labelling: those of the worst light and the most doubt, `apart` numbers or more.
+def label_next(looked: Looked, *, most: int) -> list[Seen]:
+    """Return the slices most worth labelling: of the worst light, then with the most doubt.
 
-    Each is expected to hold more errors than any other but those near one that is chosen or labelled, which look alike.
+    None is labelled already or lies nearer than the model's gap to another; nor, unless it is red, to one that the
+    model has seen, which would look alike.
     """
+    own = looked.model.record
+    labelled = {item.content for item in own.slices}
+    contents = {one.number: one.content for one in looked.seen}
+    trained = seen_numbers(contents, source_hash(looked.source.path), own)
     chosen: list[Seen] = []
-    rank = {"red": 0, "amber": 1, "green": 2}
-    taken = [one.number for one in seen if one.trained]
-    for one in sorted(seen, key=lambda one: (rank[one.light], -one.doubt)):
-        if len(chosen) < most and all(abs(one.number - number) >= apart for number in taken):
+    for one in sorted(looked.seen, key=lambda one: (-LIGHTS.index(one.light), -one.doubt)):
+        near = {other.number for other in chosen} | (set() if one.light == "red" else trained)
+        apart = all(abs(one.number - number) >= max(1, own.gap) for number in near)
+        if len(chosen) < most and apart and one.content not in labelled:
             chosen.append(one)
-            taken.append(one.number)
     return chosen
-
-
-def spread(first: int, stop: int, most: int) -> list[int]:
-    """Return at most `most` slices, the middles of equal parts of `first` to `stop`.
-
-    Examples
-    --------
-    >>> spread(0, 100, 4), spread(3, 5, 4)
-    ([12, 37, 62, 87], [3, 4])
-    """
-    count = min(most, stop - first)
-    return [first + int((i + 0.5) * (stop - first) / count) for i in range(count)]

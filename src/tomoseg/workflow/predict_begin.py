@@ -10,12 +10,12 @@ import numpy as np
 import psutil
 from jaxtyping import Shaped
 
-from tomoseg.adapt import NewScan, match_window
-from tomoseg.blocks import grey_statistics
+from tomoseg.adapt import match_window
+from tomoseg.blocks import GreyStatistics, grey_statistics, histogram_of
 from tomoseg.engine import EngineChoice
 from tomoseg.engine.choose import choose_engine, network_files, refuse_other_engine
 from tomoseg.errors import BegunOtherwiseError, InputError, SettingError
-from tomoseg.grey_levels import sample_values
+from tomoseg.grey_levels import evenly, sample_values
 from tomoseg.labels import UNLABELLED, outside_value
 from tomoseg.likeness import MOST_MOVED, expect
 from tomoseg.model_file import Model
@@ -25,7 +25,6 @@ from tomoseg.volume import open_volume, read_slice
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.looking import spread
 from tomoseg.workflow.predict_memory import (
     CLUSTER_BYTES,
     Needs,
@@ -45,7 +44,8 @@ if TYPE_CHECKING:
     from tomoseg.workflow.predict import PredictSettings
 
 _SAME_EDGE = 0.01
-_FAR_OUTSIDE, _MOST_OUTSIDE = 0.25, 0.5  # widths of the window; share of the values
+_FAR_OUTSIDE, _LEAST_NEAR = 0.25, 0.5  # widths of the window; share of the values
+_FEWEST_VALUES = 10_000
 _LOOKED_AT = 8
 _CLEARLY = 0.5  # twice the share of grey values that another range explains better
 
@@ -79,14 +79,27 @@ def refuse_other_grey(source: Source, model: Model) -> None:
     if not values.size or values.min() == values.max():
         return
     relative = window.apply(values)
-    outside = float(np.mean((relative < -_FAR_OUTSIDE) | (relative > 1 + _FAR_OUTSIDE)))
-    told = f"{100 * outside:.0f} % lie far outside" if outside > _MOST_OUTSIDE else _scaled(source, values, model)
+    near = (relative >= -_FAR_OUTSIDE) & (relative <= 1 + _FAR_OUTSIDE)
+    if near.mean() >= _LEAST_NEAR:
+        told = _scaled(source, values, model)
+    else:  # unless the rest is what the model knows, and what is far outside surrounds the sample
+        told = None if _known(values[near], model) else f"{100 * (1 - near.mean()):.0f} % lie far outside"
     if told:
         raise SettingError(
             f"{source.path}: its grey values don't fit the model: {told} the {window.low:.6g} to {window.high:.6g} of "
             "its training scan. For the same phases under another exposure or scaling give --window refit, or fit the "
-            "model to this scan with tomoseg adapt; --window keep goes on as it is"
+            "model to this scan with tomoseg adapt; --window keep goes on as it is, --roi or --mask leave out what is "
+            "no sample"
         )
+
+
+def _known(values: Shaped[np.ndarray, " value"], model: Model) -> bool:
+    """Return whether grey values are distributed like the training data's; a few of them are no sign."""
+    expected = expect(model)
+    if expected is None or values.size < _FEWEST_VALUES:
+        return False
+    counts = histogram_of(model.record.window.apply(values))
+    return expected.moved(GreyStatistics(counts, None)) <= MOST_MOVED[1]
 
 
 def _scaled(source: Source, values: Shaped[np.ndarray, " value"], model: Model) -> str | None:
@@ -100,13 +113,13 @@ def _scaled(source: Source, values: Shaped[np.ndarray, " value"], model: Model) 
         grey_statistics(
             read_slice(source.volume, z)[rows, columns], window=window, inside=view.inside(z)[rows, columns]
         )
-        for z in spread(source.region.z0, source.region.z1, _LOOKED_AT)
+        for z in evenly(source.region.z0, source.region.z1, _LOOKED_AT)
     ]
-    moved = [expected.moved(look) for look in looks if look.histogram.any()]
-    if not moved or np.median(moved) <= MOST_MOVED[1]:
+    looks = [look for look in looks if look.histogram.any()]
+    if not looks or np.median([expected.moved(look) for look in looks]) <= MOST_MOVED[1]:
         return None
-    noise = float(np.median([look.noise or 0.0 for look in looks])) * window.width
-    found = match_window(samples, window, NewScan(values, noise), noise=expected.noise, least_gain=_CLEARLY)
+    noise = float(np.median([look.noise for look in looks if look.noise is not None] or [0.0])) * window.width
+    found = match_window(samples, window, values, noise_grey=noise, noise=expected.noise, least_gain=_CLEARLY)
     return None if found == window else f"{found.low:.6g} to {found.high:.6g} seem to stand for"
 
 

@@ -32,6 +32,7 @@ from tomoseg.workflow.console import Console
 
 _CHORD_SLICES = 16
 _WINDOW_SLICES = 64
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -225,8 +226,11 @@ def cut_samples(source: PatchSource, *, rng: np.random.Generator) -> Samples:
     are the scan's own. The first 24 keep their context.
     """
     images, labels, around = [], [], []
-    for i in range(MOST_SAMPLES):
-        item = source.slices[i % len(source.slices)]
+    # by the golden ratio, so that the first ones are spread over the scan, too
+    order = np.argsort(np.arange(len(source.slices)) * _GOLDEN % 1, kind="stable")
+    of = np.resize(order, MOST_SAMPLES).astype(np.int32)
+    for i, which in enumerate(of):
+        item = source.slices[which]
         rare = [places for places in item.rare if len(places)]
         places = rare[(i // 2) % len(rare)] if rare and i % 2 else item.labelled
         centre = divmod(int(places[rng.integers(len(places))]), item.label.shape[1])
@@ -238,7 +242,7 @@ def cut_samples(source: PatchSource, *, rng: np.random.Generator) -> Samples:
     whole = np.stack(_same_size(images))
     _, height, width = whole.shape
     kept = np.stack([stack[:, :height, :width] for stack in around]) if around else None
-    return Samples(whole, np.stack(_same_size(labels)), kept)
+    return Samples(whole, np.stack(_same_size(labels)), kept, of)
 
 
 def _around(centre: int, size: int) -> slice:

@@ -2,73 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
-import tyro
 from pydantic import Field
 
-from tomoseg.provenance import record
-from tomoseg.workflow.common import ModelFile, Reading, SourcePath, limit_threads
-from tomoseg.workflow.console import Console
-from tomoseg.workflow.reading import Source, open_source
-
-if TYPE_CHECKING:
-    from tomoseg.likeness import Expected
-    from tomoseg.model_file import Model
-    from tomoseg.workflow.looking import Seen
+from tomoseg.workflow.common import limit_threads
+from tomoseg.workflow.console import Console, counted
+from tomoseg.workflow.looking import PATCH_EDGE, Looked, LookSettings, inside_of, label_next, look_at
+from tomoseg.workflow.reading import Source
 
 _JUDGED = 4
 
 
-class SuggestSettings(Reading):
+class SuggestSettings(LookSettings):
     """Tell which slices, and where in them, are most worth labelling next, and what another one would change."""
 
-    model: Annotated[ModelFile, Field(description="model file, NAME.tomoseg")]
-    source: Annotated[SourcePath, Field(description="folder of slices, or a volume in any format that is read")]
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(aliases=["-o"]),
-        Field(description="folder for report.html and suggest.json, if wanted"),
-    ] = None
-    count: Annotated[int, Field(ge=1, description="how many slices to suggest")] = 3
     slices: Annotated[int, Field(ge=1, description="how many evenly spaced slices to look at")] = 32
+    count: Annotated[int, Field(ge=1, description="how many slices to suggest")] = 3
     enough: Annotated[
         float, Field(gt=0, description="change of a phase fraction, in points (percent), below which to stop")
     ] = 0.3
-    force: Annotated[bool, Field(description="replace an existing report")] = False
 
 
 def run(settings: SuggestSettings, console: Console) -> None:
     """Rank slices by the errors to expect in them, print the first, and write the report if it is asked for."""
     limit_threads(settings.threads)
-    from tomoseg.model_file import load_model
-    from tomoseg.report import check_folder
-    from tomoseg.workflow.check import check
-
-    if settings.out is not None:
-        check_folder(settings.out, force=settings.force)
-    model = load_model(settings.model)
-    source = open_source(settings.source, settings)
-    seen, expected = check(model, source, settings.slices, console)
-    found = suggestions(seen, model, settings.count)
-    found |= _gain(seen, source, model, expected, settings, console)
+    looked = look_at(settings, console)
+    found = {**suggestions(looked, settings.count), **_gain(looked, settings, console)}
     for line in lines(found):
         console.result(line)
     if settings.out is not None:
-        _write(settings.out, found, source, model, settings)
+        _write(settings.out, found, looked, settings)
         console.result(f"report: {settings.out / 'report.html'}")
 
 
-def suggestions(seen: Sequence[Seen], model: Model, count: int) -> dict[str, Any]:
+def suggestions(looked: Looked, count: int) -> dict[str, Any]:
     """Return the slices to label next, the most useful first, as they are written to suggest.json."""
-    from tomoseg.workflow.looking import label_next
-
-    chosen = label_next(seen, most=count, apart=model.record.gap)
     return {
-        "looked_at": len(seen),
+        "looked_at": len(looked.seen),
         "suggestions": [
             {
                 "slice": one.name,
@@ -78,50 +51,46 @@ def suggestions(seen: Sequence[Seen], model: Model, count: int) -> dict[str, Any
                 "light": one.light,
                 "why": [finding.text for finding in one.findings],
             }
-            for one in chosen
+            for one in label_next(looked, most=count)
         ],
     }
 
 
-def _gain(
-    seen: Sequence[Seen],
-    source: Source,
-    model: Model,
-    expected: Expected,
-    settings: SuggestSettings,
-    console: Console,
-) -> dict[str, Any]:
+def _gain(looked: Looked, settings: SuggestSettings, console: Console) -> dict[str, Any]:
     """Estimate what another labelled slice would change in the phase fractions of some slices."""
-    from tomoseg.adapt import added_noise
     from tomoseg.degrade import add_gaussian_noise
-    from tomoseg.label_gain import MOST_LEFT_OUT, change_by_one, fractions_by_forests
+    from tomoseg.label_gain import change_by_one, fractions_by_forests, left_out
+    from tomoseg.noise_level import lacking_std
     from tomoseg.volume import read_slice
 
-    window, samples, rng = model.record.window, model.samples, np.random.default_rng([settings.seed, 7])
-    names = [item.name for item in model.record.classes]
-    trained = sum(item.role == "train" for item in model.record.slices)
-    if samples is None or trained < 2:
-        return _gained(trained, None, settings.enough)
+    record, samples, seen = looked.model.record, looked.model.samples, looked.seen
+    labelled = sum(item.role in ("train", "validation") for item in record.slices)
+    if samples is None or samples.slices is None or len(np.unique(samples.slices)) < 2:
+        return _gained(labelled, None, settings.enough)
+    window, rng = record.window, np.random.default_rng([settings.seed, 7])
     noise = float(np.median([one.look.grey.noise or 0.0 for one in seen]))
-    std = added_noise(noise, expected.noise)
+    std = lacking_std(noise, looked.expected.noise)
     tiles = [
         (add_gaussian_noise(window.apply(image), std, rng=rng), label)
         for image, label in zip(samples.images, samples.labels, strict=True)
     ]
+    box = _middle(looked.source)
     judged = [seen[i] for i in np.unique(np.linspace(0, len(seen) - 1, _JUDGED).astype(int))]
-    images = [window.apply(read_slice(source.volume, one.z)[_middle(source)]) for one in judged]
+    shown = [
+        (window.apply(read_slice(looked.source.volume, one.z)[box]), inside_of(looked.source, one.z)[box])
+        for one in judged
+    ]
+    if not any(inside.any() for _, inside in shown):
+        return _gained(labelled, None, settings.enough)
+    groups = samples.slices.tolist()
     forests = fractions_by_forests(
-        tiles,
-        [i % trained for i in range(len(tiles))],
-        images,
-        classes=len(names),
-        seed=settings.seed,
-        threads=settings.threads or -1,
+        tiles, groups, shown, classes=len(record.classes), seed=settings.seed, threads=settings.threads or -1
     )
-    found = list(console.track(forests, "learning from one slice less", 1 + min(trained, MOST_LEFT_OUT)))
-    change = change_by_one(found)
+    total = 1 + len(left_out(groups))
+    change = change_by_one(list(console.track(forests, "learning from one slice less", total)))
+    names = [item.name for item in record.classes]
     points = None if change is None else dict(zip(names, (100 * change).tolist(), strict=True))
-    return _gained(trained, points, settings.enough)
+    return _gained(labelled, points, settings.enough)
 
 
 def _gained(labelled: int, points: dict[str, float] | None, least: float) -> dict[str, Any]:
@@ -135,8 +104,6 @@ def _gained(labelled: int, points: dict[str, float] | None, least: float) -> dic
 
 def _middle(source: Source) -> tuple[slice, slice]:
     """Return the middle of the part of a slice that counts, as large as a patch."""
-    from tomoseg.workflow.looking import PATCH_EDGE
-
     _, rows, columns = source.region.slices
     (y0, y1), (x0, x1) = (
         (max(part.start, middle - PATCH_EDGE // 2), min(part.stop, middle + PATCH_EDGE // 2))
@@ -166,11 +133,12 @@ def gain_in_words(found: dict[str, Any]) -> str:
     Examples
     --------
     >>> gain_in_words({"labelled_slices": 1, "change_points": None, "enough": None, "least_change_points": 0.3})
-    'with one labelled slice nobody can tell what another one would change; label a second one'
+    'from the tiles of 1 labelled slice nobody can tell what another one would change; label more and train again'
     """
     points, least = found["change_points"], found["least_change_points"]
     if points is None:
-        return "with one labelled slice nobody can tell what another one would change; label a second one"
+        slices = counted(found["labelled_slices"], "labelled slice")
+        return f"from the tiles of {slices} nobody can tell what another one would change; label more and train again"
     name = max(points, key=points.__getitem__)
     if found["enough"]:
         return (
@@ -181,12 +149,12 @@ def gain_in_words(found: dict[str, Any]) -> str:
     return f"another slice changes the phase fractions by about (in points) {listed}; go on until it is below {least:g}"
 
 
-def _write(folder: Path, found: dict[str, Any], source: Source, model: Model, settings: SuggestSettings) -> None:
+def _write(folder: Path, found: dict[str, Any], looked: Looked, settings: SuggestSettings) -> None:
     from tomoseg.report import Headline, Note, Report, Section, write_json, write_report
     from tomoseg.report.figures import patches_picture
     from tomoseg.volume import read_slice
 
-    window = model.record.window
+    window, source = looked.model.record.window, looked.source
     shown = [
         (one["slice"], window.apply(read_slice(source.volume, one["z"])), tuple(one["patch"]))
         for one in found["suggestions"]
@@ -204,10 +172,4 @@ def _write(folder: Path, found: dict[str, Any], source: Source, model: Model, se
         sections=[*pictures, Section("In words", [Note(line) for line in lines(found)])],
     )  # fmt: skip
     write_report(folder, report, force=settings.force)
-    made = record(
-        "suggest",
-        seed=settings.seed,
-        inputs={"model": model.content},
-        settings=settings.model_dump(mode="json", exclude={"model", "source", "out"}),
-    )
-    write_json(folder / "suggest.json", {**found, "provenance": made.model_dump()})
+    write_json(folder / "suggest.json", {**found, "provenance": looked.provenance("suggest", settings)})
