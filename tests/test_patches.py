@@ -2,10 +2,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from tomoseg.degrade import GreyScale, find_kind
 from tomoseg.errors import SplitError
 from tomoseg.field_of_view import everything
 from tomoseg.labels import UNLABELLED, LabelClass
-from tomoseg.patches import FreshNoise, PatchSettings, SomeNoisy, patch_source, rare_classes, training_slices
+from tomoseg.patch_noise import FreshNoise, SomeArtefacts, SomeNoisy
+from tomoseg.patches import PatchSettings, patch_source, rare_classes, training_slices
 from tomoseg.slices import Pair, Scan, SliceCache
 from tomoseg.volume import Region, open_pictures, open_volume
 from tomoseg.window import Window
@@ -122,3 +124,36 @@ def test_noise_drawn_once_is_the_same_at_a_place_and_another_elsewhere():
     np.testing.assert_array_equal(once.on(image, (0, 3, 4), rng), once.on(image, (0, 3, 4), rng))
     assert not np.array_equal(once.on(image, (0, 3, 4), rng), once.on(image, (0, 3, 5), rng))
     assert not np.array_equal(afresh.on(image, (0, 3, 4), rng), afresh.on(image, (0, 3, 4), rng))
+
+
+SCALE = GreyScale(np.dtype(np.uint16), Window(low=20_000, high=42_000))
+
+
+def artefacts_on(kind: str, *, share: float = 1.0, seed: int = 0) -> np.ndarray:
+    """Return what an artefact changes in a patch of three alike slices."""
+    image = np.tile(np.random.default_rng(5).integers(20_000, 42_000, (32, 32), dtype=np.uint16), (3, 1, 1))
+    noise = SomeArtefacts(share, [find_kind(kind)], SCALE, FreshNoise(0.0, 0.0))
+    return noise.on(image, (0, 0, 0), np.random.default_rng(seed)) - image
+
+
+def test_what_depends_on_the_sample_is_the_same_in_its_context():
+    change = artefacts_on("beam-hardening")
+    np.testing.assert_allclose(change[0], change[2], atol=0.01)
+    assert np.abs(change[0]).max() > 100
+
+
+def test_noise_and_rings_differ_between_the_slices_of_a_patch():
+    for kind in ("poisson", "rings", "correlated"):
+        change = artefacts_on(kind, seed=3)
+        assert np.abs(change[0] - change[2]).max() > np.abs(change[0]).max() / 10
+        assert 0.5 < change[0].std() / change[2].std() < 2
+
+
+def test_only_a_share_of_the_patches_gets_an_artefact():
+    hit = [bool(artefacts_on("drift", share=0.3, seed=seed).any()) for seed in range(400)]
+    assert 0.23 < np.mean(hit) < 0.37
+
+
+def test_an_unknown_artefact_is_refused_by_name():
+    with pytest.raises(ValueError, match="no degradation 'fog'; there are gaussian, correlated"):
+        PatchSettings(artefacts=("fog",))

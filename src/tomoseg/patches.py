@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int64, Shaped, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from jaxtyping import Float32, Int64, UInt8
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tomoseg.augment import turn
-from tomoseg.degrade import add_gaussian_noise
+from tomoseg.degrade import KINDS
 from tomoseg.errors import SplitError
 from tomoseg.labels import UNLABELLED
+from tomoseg.patch_noise import PatchNoise
 from tomoseg.slices import Scan, context_slices
 from tomoseg.splits import Block, training_part
 from tomoseg.tiles import reflected
@@ -58,65 +59,19 @@ class PatchSettings(BaseModel):
         le=10,
         description="std = range times u^power, u even from 0 to 1: above 1, little noise is more frequent",
     )
+    artefact_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of the patches that get an artefact besides the noise"
+    )
+    artefacts: tuple[str, ...] = Field(
+        default=tuple(KINDS), min_length=1, description="the kinds among which one is drawn, its strength at random"
+    )
 
-
-@runtime_checkable
-class PatchNoise(Protocol):
-    """What noise a patch gets."""
-
-    def on(
-        self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
-    ) -> Float32[np.ndarray, "channel y x"]:
-        """Return the grey values (channel, y, x) of a patch with noise; `place` is its slice and first pixel."""
-        ...
-
-
-@dataclass(frozen=True)
-class FreshNoise:
-    """Gaussian noise, drawn afresh at every draw of a patch, its std from `low` to `high` grey values.
-
-    The std is `low` + (`high` - `low`) u^`power`, u even from 0 to 1.
-    """
-
-    low: float
-    high: float
-    power: float = 1.0
-
-    def on(
-        self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
-    ) -> Float32[np.ndarray, "channel y x"]:
-        """Return the patch with noise."""
-        std = self.low + (self.high - self.low) * rng.random() ** self.power
-        return add_gaussian_noise(image, std, rng=rng)
-
-
-@dataclass(frozen=True)
-class SomeNoisy:
-    """Gaussian noise on some of the fixed crops, none on the others, as in the poster.
-
-    Attributes
-    ----------
-    low, high
-        Range of its std in grey values, from which one is drawn evenly for a patch; equal for one std.
-    noisy
-        The crops with noise: slice, y, x of their first pixels.
-    once
-        Seed of noise that a crop keeps for good; None draws it afresh.
-    """
-
-    low: float
-    high: float
-    noisy: frozenset[tuple[int, int, int]]
-    once: int | None = None
-
-    def on(
-        self, image: Shaped[np.ndarray, "channel y x"], place: tuple[int, int, int], rng: np.random.Generator
-    ) -> Float32[np.ndarray, "channel y x"]:
-        """Return the patch, with noise if it is one of those that have any."""
-        if self.once is not None:
-            rng = np.random.default_rng([self.once, *place])
-        std = rng.uniform(self.low, self.high) if place in self.noisy else 0.0
-        return add_gaussian_noise(image, std, rng=rng)
+    @field_validator("artefacts")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := [name for name in names if name not in KINDS]:
+            raise ValueError(f"there is no degradation {unknown[0]!r}; there are {', '.join(KINDS)}")
+        return names
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomoseg.checks import Check, make_checks
-from tomoseg.degrade import noise_std_grey
+from tomoseg.degrade import GreyScale, find_kind, noise_std_grey
 from tomoseg.errors import LabelError, PairingError, SettingError
 from tomoseg.intervals import mean_chord_length
 from tomoseg.labels import UNLABELLED, class_shares
 from tomoseg.model_file import MOST_SAMPLES, MOST_SURROUNDED, SAMPLE_EDGE, Samples, ScanRecord, SliceRecord
+from tomoseg.patch_noise import FreshNoise, PatchNoise, SomeArtefacts
 from tomoseg.patches import (
     DEFAULT_NOISE,
-    FreshNoise,
+    PatchSettings,
     PatchSource,
     TrainingSlice,
     patch_source,
@@ -129,7 +130,7 @@ def prepare(
     drawn = _training_slices(
         scans, splits, context=context, n_classes=n_classes, reach=reach or network.reach, console=console
     )
-    noise = FreshNoise(low, high, recipe.patches.noise_power)
+    noise = _patch_noise(recipe.patches, (low, high), GreyScale(dtype, window))
     source = patch_source(drawn, recipe.patches, window=window, noise=noise, rng=np.random.default_rng([seed, 1]))
     checks = tuple(
         check
@@ -147,6 +148,13 @@ def prepare(
         )
     )
     return Prepared(scans, splits, gap, network, window, (low, high), source, checks, *_records(scans, splits, console))
+
+
+def _patch_noise(settings: PatchSettings, std_grey: tuple[float, float], scale: GreyScale) -> PatchNoise:
+    noise = FreshNoise(*std_grey, settings.noise_power)
+    if not settings.artefact_share:
+        return noise
+    return SomeArtefacts(settings.artefact_share, [find_kind(name) for name in settings.artefacts], scale, noise)
 
 
 def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetConfig:

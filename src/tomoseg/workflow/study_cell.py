@@ -15,7 +15,7 @@ from tomoseg.degrade import GreyScale, Kind, find_kind
 from tomoseg.evaluate import TestSlice, block_edge, stack_of
 from tomoseg.intervals import group_by_z, tile_confusions
 from tomoseg.metrics import accuracy, mean_iou
-from tomoseg.patches import SomeNoisy
+from tomoseg.patch_noise import SomeNoisy
 from tomoseg.recipe import Recipe
 from tomoseg.report import write_json
 from tomoseg.slices import Scan

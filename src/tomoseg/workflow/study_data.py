@@ -13,7 +13,8 @@ from tomoseg.degrade import GreyScale, Kind, MeasuredNoise, correlated_kind, fin
 from tomoseg.errors import SettingError
 from tomoseg.evaluate import TestSlice
 from tomoseg.labels import UNLABELLED, parse_classes, parse_value
-from tomoseg.patches import PatchSource, SomeNoisy
+from tomoseg.patch_noise import SomeNoisy
+from tomoseg.patches import PatchSource
 from tomoseg.recipe import FAST, POSTER, Recipe
 from tomoseg.slices import Scan, choose_context
 from tomoseg.splits import Block, Role, Split
