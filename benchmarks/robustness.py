@@ -2,7 +2,8 @@
 
 `python benchmarks/robustness.py [--out results] [--minutes 5] [--share 0.25]` trains the default recipe without
 artefacts, then four times with artefacts of all kinds but two, and scores each on the phantom's test slices with every
-kind at five strengths. A line of JSON in OUT/robustness.jsonl for each model, kind and strength.
+kind at five strengths. A line of JSON in OUT/robustness.jsonl for each model, kind and strength. On a machine that others
+use as well `--steps N` ends the trainings instead, with as many steps as a quiet machine makes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--share", type=float, default=0.25)
     parser.add_argument("--only", nargs="*", type=int, default=[-1, *range(len(LEFT_OUT))], help="-1: none")
     given = parser.parse_args()
@@ -49,8 +51,9 @@ def trained(out: Path, folder: Path, left_out: tuple[str, ...], given: argparse.
     recipe.write_text("\n".join(["[patches]", *settings, ""]), encoding="utf-8")
     model = recipe.with_suffix(".tomoseg")
     if not model.exists():
-        fit(folder / "images", folder / "labels", model, recipe=str(recipe), minutes=given.minutes, test=TEST, gap=GAP,
-            context=CONTEXT, classes=PHANTOM_CLASSES)  # fmt: skip
+        budget = {"minutes": given.minutes} if given.steps is None else {"steps": given.steps}
+        fit(folder / "images", folder / "labels", model, recipe=str(recipe), test=TEST, gap=GAP, context=CONTEXT,
+            classes=PHANTOM_CLASSES, **budget)  # fmt: skip
     return model
 
 

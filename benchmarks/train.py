@@ -1,7 +1,8 @@
 """Training from a few slices, beside the forest and Otsu on the same slices.
 
 `python benchmarks/train.py [--out results] [--only minute sandstone phantom ...] [--seeds 0 1]` makes the named rows of
-the table; each score is a line of JSON in OUT/train.jsonl as soon as it is there.
+the table; each score is a line of JSON in OUT/train.jsonl as soon as it is there. On a machine that others use as well,
+`--steps-a-minute N` trains for as many steps as a quiet one makes in the time.
 """
 
 from __future__ import annotations
@@ -63,16 +64,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--only", nargs="*", default=["minute", "sandstone", *PHANTOM, "adapt"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--steps-a-minute", type=int)
+    parser.add_argument("--tested", nargs="*", default=[], help="sandstone slices to hold out, like 0150; all without")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
         for name in given.only:
             if name in PHANTOM:
-                phantom(given.out, name, PHANTOM[name], seed)
+                phantom(given, name, PHANTOM[name], seed)
             elif name == "adapt":
-                adapt(given.out, seed)
+                adapt(given, seed)
             else:
-                sandstone(given.out, name, 1.0 if name == "minute" else 5.0, seed)
+                sandstone(given, name, 1.0 if name == "minute" else 5.0, seed)
+
+
+def budget(given: argparse.Namespace, minutes: float) -> tuple[str, float]:
+    """Return the option that says how long to train."""
+    per_minute = given.steps_a_minute
+    return ("--minutes", minutes) if per_minute is None else ("--steps", round(minutes * per_minute))
 
 
 def run(*words: object) -> dict[str, float]:
@@ -85,33 +94,34 @@ def run(*words: object) -> dict[str, float]:
     return {"wall_s": time.perf_counter() - began, "peak_MB": used.ru_maxrss / 1e3}
 
 
-def sandstone(out: Path, name: str, minutes: float, seed: int) -> None:
+def sandstone(given: argparse.Namespace, name: str, minutes: float, seed: int) -> None:
     """Hold each slice out in turn."""
-    images, labels = DATA / "sandstone/images", DATA / "sandstone/labels"
+    images, labels, out = DATA / "sandstone/images", DATA / "sandstone/labels", given.out
     names = sorted(path.name for path in labels.iterdir())
-    for tested in names:
+    for tested in (one for one in names if not given.tested or one[-8:-4] in given.tested):
         kept = copied(labels, [one for one in names if one != tested], out / "sandstone_labels")
         model = out / f"{name}_{tested[-8:-4]}_{seed}.tomoseg"
-        used = run("train", images, kept, "-o", model, "--minutes", minutes, "--classes", *SANDSTONE_CLASSES,
+        used = run("train", images, kept, "-o", model, *budget(given, minutes), "--classes", *SANDSTONE_CLASSES,
                    "--seed", seed, "--force")  # fmt: skip
         for noise_std in NOISE:
             scores = score(model, images, labels, out / f"{model.stem}_{noise_std:.0f}", noise_std=noise_std)
             record(out, "train", row=name, tested=tested, seed=seed, **used, **facts(model), **scores)
 
 
-def phantom(out: Path, name: str, row: Row, seed: int) -> None:
+def phantom(given: argparse.Namespace, name: str, row: Row, seed: int) -> None:
     """Train on the phantom, test on its last 24 slices."""
+    out = given.out
     images, labels, test = phantom_parts(out)
     words = ["--test", f"{TEST.start}:{TEST.stop}", "--gap", GAP]
-    given = labels
+    drawn = labels
     if row.slices:
         words = ["--unlabelled", NOT_LABELLED] if row.strokes else []
-        given = copied(labels, [f"slice_{z:04d}.tif" for z in row.slices], out / f"{name}_labels")
+        drawn = copied(labels, [f"slice_{z:04d}.tif" for z in row.slices], out / f"{name}_labels")
     if row.strokes:
-        for i, path in enumerate(sorted(given.iterdir())):
+        for i, path in enumerate(sorted(drawn.iterdir())):
             Image.fromarray(strokes(np.asarray(Image.open(path)), np.random.default_rng([seed, i]))).save(path)
     model = out / f"{name}_{seed}.tomoseg"
-    used = run("train", images, given, "-o", model, "--minutes", row.minutes, "--classes", *PHANTOM_CLASSES,
+    used = run("train", images, drawn, "-o", model, *budget(given, row.minutes), "--classes", *PHANTOM_CLASSES,
                "--seed", seed, "--force", *row.words, *words)  # fmt: skip
     for noise_std in LEVELS if row.trust else LEVELS[::2] + LEVELS[3:]:
         scores = score(model, images, test, out / f"{model.stem}_{noise_std:.0f}", noise_std=noise_std)
@@ -126,15 +136,16 @@ def phantom_parts(out: Path) -> tuple[Path, Path, Path]:
     return folder / "images", folder / "labels", test
 
 
-def adapt(out: Path, seed: int) -> None:
+def adapt(given: argparse.Namespace, seed: int) -> None:
     """Train clean on five slices; adapt without labels to the phantom with noise; score both on it."""
+    out = given.out
     images, labels, test = phantom_parts(out)
     five = copied(labels, [f"slice_{z:04d}.tif" for z in (8, 32, 56, 80, 99)], out / "five_labels")
     clean, adapted = out / f"clean_{seed}.tomoseg", out / f"adapted_{seed}.tomoseg"
-    run("train", images, five, "-o", clean, "--minutes", 5, "--noise-std", 0, 0, "--classes", *PHANTOM_CLASSES,
+    run("train", images, five, "-o", clean, *budget(given, 5), "--noise-std", 0, 0, "--classes", *PHANTOM_CLASSES,
         "--seed", seed, "--force")  # fmt: skip
     noisy = with_noise(images, out / "noisy_images", 5000.0, seed)
-    used = run("adapt", clean, noisy, "-o", adapted, "--minutes", 1, "--seed", seed, "--force")
+    used = run("adapt", clean, noisy, "-o", adapted, *budget(given, 1), "--seed", seed, "--force")
     for name, model in (("adapted", adapted), ("unadapted", clean)):
         scores = score(model, noisy, test, out / f"{model.stem}_on_noisy", noise_std=0.0)
         record(out, "train", row="adapt", model=name, seed=seed, **used, **scores)
