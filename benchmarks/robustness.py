@@ -2,8 +2,8 @@
 
 `python benchmarks/robustness.py [--out results] [--minutes 5] [--share 0.25]` trains the default recipe without
 artefacts, then four times with artefacts of all kinds but two, and scores each on the phantom's test slices with every
-kind at five strengths. A line of JSON in OUT/robustness.jsonl for each model, kind and strength. On a machine that others
-use as well `--steps N` ends the trainings instead, with as many steps as a quiet machine makes.
+kind at five strengths. A line of JSON in OUT/robustness.jsonl for each model, kind and strength. On a machine that
+others use as well `--steps N` ends the trainings instead, with as many steps as a quiet machine makes.
 """
 
 from __future__ import annotations
