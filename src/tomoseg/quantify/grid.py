@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, Int64, UInt8
 
 from tomoseg.volume.base import Region
 
@@ -56,6 +56,11 @@ class Grid:
     def __getitem__(self, number: int) -> Region:
         (z0, z1), (y0, y1), (x0, x1) = (ends[i : i + 2] for ends, i in zip(self.ends, self._place(number), strict=True))
         return Region(z0, z1, y0, y1, x0, x1)
+
+    def numbers(self, voxels: Int[np.ndarray, "voxel 3"]) -> Int64[np.ndarray, " voxel"]:
+        """Return the number of the block that each voxel (z, y, x) lies in."""
+        places = [np.searchsorted(ends, at, side="right") - 1 for ends, at in zip(self.ends, voxels.T, strict=True)]
+        return np.asarray(np.ravel_multi_index(tuple(places), self.counts), np.int64)
 
     def after(self, number: int, *, axis: int) -> int | None:
         """Return the number of the next block along `axis` (0 z, 1 y, 2 x); None at the volume's end."""

@@ -150,6 +150,13 @@ def measure_lines(
     """
     own = own or Region.whole(labels.shape)
     edges = line_edges(labels, n_classes=n_classes, voxel_size=voxel_size, own=own, sigma=sigma)
+    return sum_edges(edges, labels, n_classes=n_classes, voxel_size=voxel_size, own=own)
+
+
+def sum_edges(
+    edges: LineEdges, labels: Labels, *, n_classes: int, voxel_size: VoxelSize = (1.0, 1.0, 1.0), own: Region
+) -> LineSums:
+    """Return the lengths of the lines in a block from its `line_edges`; the other parameters as given to these."""
     shape = 3, len(class_triples(n_classes))
     at = edges.axes * shape[1] + edges.triples
     lengths, stairs = (
