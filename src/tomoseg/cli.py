@@ -80,6 +80,11 @@ VERBS = {
         "which slices to label next, and whether it is still worth it",
         "tomoseg suggest model.tomoseg phantom/images",
     ),
+    "quantify": Verb(
+        "QuantifySettings",
+        "fractions, areas, triple lines, connectivity of a segmented volume",
+        "tomoseg quantify segmented.zarr -o numbers --voxel-size 0.018",
+    ),
     "export": Verb("ExportSettings", "write a model as ONNX", "tomoseg export model.tomoseg -o model.onnx"),
     "convert": Verb(
         "ConvertSettings", "write a volume in another format", "tomoseg convert phantom/images phantom.zarr"

@@ -245,13 +245,13 @@ def _name_classes(
         LabelClass(
             name=name,
             value=value,
-            colour=value if isinstance(value, str) else _colour(order),
+            colour=value if isinstance(value, str) else class_colour(order),
         )
         for order, (name, value) in enumerate(named.items())
     )
 
 
-def _colour(order: int) -> str:
+def class_colour(order: int) -> str:
     """Return a colour for the class `order`, unlike those before it: hues a golden section apart after the palette."""
     if order < len(_PALETTE):
         return _PALETTE[order]

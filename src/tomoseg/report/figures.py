@@ -27,7 +27,7 @@ _UNLABELLED = 255
 
 def training_curves(curve: Sequence[Mapping[str, float]], validations: Sequence[Mapping[str, float]]) -> Picture:
     """Draw the loss and the validation scores against the steps."""
-    figure, (left, right) = _figure(10, 3.4, 1, 2)
+    figure, (left, right) = new_figure(10, 3.4, 1, 2)
     left.plot([p["step"] for p in curve], [p["loss"] for p in curve], color=ACCENT)
     left.set(xlabel="step", ylabel="training loss (cross entropy, nats)", yscale="log")
     steps = [v["step"] for v in validations]
@@ -35,13 +35,13 @@ def training_curves(curve: Sequence[Mapping[str, float]], validations: Sequence[
     right.plot(steps, [v["accuracy"] for v in validations], "s--", color=SECOND, label="accuracy")
     right.set(xlabel="step", ylabel="validation score", xlim=left.get_xlim())
     right.legend(frameon=False, loc="best")
-    return _finish(figure, "training", "Training loss, and scores on the validation part, while training.")
+    return finish(figure, "training", "Training loss, and scores on the validation part, while training.")
 
 
 def confusion_picture(counts: Int[np.ndarray, "truth predicted"], names: Sequence[str]) -> Picture:
     """Draw a confusion matrix: share of each label's pixels, and how many."""
     n = len(names)
-    figure, axes = _figure(2.6 + 1.15 * n, 1.6 + 0.95 * n, 1, 1)
+    figure, axes = new_figure(2.6 + 1.15 * n, 1.6 + 0.95 * n, 1, 1)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
@@ -53,7 +53,7 @@ def confusion_picture(counts: Int[np.ndarray, "truth predicted"], names: Sequenc
     axes.set_yticklabels(names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    return _finish(figure, "confusion", "Confusion matrix: share of each label's pixels, and their number.")
+    return finish(figure, "confusion", "Confusion matrix: share of each label's pixels, and their number.")
 
 
 def score_dots(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, Sequence[float]]) -> Picture:
@@ -62,7 +62,7 @@ def score_dots(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, 
     Dots on a logarithmic axis: a baseline at 30 % and a model at 0.3 % can both be read, and no bar has a length
     that would have to start at zero.
     """
-    figure, panels = _figure(10, 1.0 + 0.42 * len(rows), 1, 2)
+    figure, panels = new_figure(10, 1.0 + 0.42 * len(rows), 1, 2)
     for axes, name, title in zip(panels, ("accuracy", "mean_iou"), ("1 - accuracy", "1 - mean IoU"), strict=True):
         errors = np.maximum([1 - of[name] for of in rows.values()], _SMALLEST_ERROR)
         places = range(len(rows))[::-1]
@@ -76,19 +76,19 @@ def score_dots(rows: Mapping[str, Mapping[str, float]], intervals: Mapping[str, 
         axes.set(xlabel=f"{title} (further left is better)", yticks=places, xscale="log")
         axes.set(xlim=(errors.min() / 2, errors.max() * 2), ylim=(-0.5, len(rows) - 0.3))
         axes.set_yticklabels(rows)
-    return _finish(figure, "scores", "Errors of the model and of what stands beside it, on the same pixels.")
+    return finish(figure, "scores", "Errors of the model and of what stands beside it, on the same pixels.")
 
 
 def reliability_curve(curves: Mapping[str, Float[np.ndarray, "3 bin"]]) -> Picture:
     """Draw how often the network is right against how sure it is: pixels, confidence and share right a bin."""
-    figure, axes = _figure(5.2, 4.4, 1, 1)
+    figure, axes = new_figure(5.2, 4.4, 1, 1)
     least = min((float(curve[1:].min()) for curve in curves.values() if curve.size), default=0.0)
     axes.plot([least, 1], [least, 1], color=GREY, linewidth=1, linestyle="--", label="as sure as right")
     for (name, curve), colour, marker in zip(curves.items(), _LINES[1:], _MARKERS, strict=False):
         axes.plot(curve[1], curve[2], marker + "-", color=colour, label=name, markersize=5)
     axes.set(xlabel="probability of the predicted class", ylabel="share that is right")
     axes.legend(frameon=False, loc="upper left")
-    return _finish(
+    return finish(
         figure,
         "reliability",
         "How often the prediction is right, against how sure it is. Below the dashed line it claims too much. 15 bins "
@@ -103,13 +103,13 @@ def histogram_picture(
     window: tuple[float, float] | None = None,
 ) -> Picture:
     """Draw the histogram of grey values, with the window if there is one."""
-    figure, axes = _figure(9, 3.2, 1, 1)
+    figure, axes = new_figure(9, 3.2, 1, 1)
     axes.stairs(counts / max(1, counts.sum()), edges, fill=True, color=ACCENT, alpha=0.75)
     if window:
         axes.axvspan(*window, color="#e69f00", alpha=0.15, label="window")
         axes.legend(frameon=False)
     axes.set(xlabel="grey value", ylabel="share of the voxels")
-    return _finish(figure, "histogram", "Histogram of the grey values.")
+    return finish(figure, "histogram", "Histogram of the grey values.")
 
 
 def comparison(
@@ -142,26 +142,26 @@ def comparison(
     wrong = known & (label != prediction)
     share = wrong.sum() / max(1, known.sum())
     step = -(-max(image.shape) // _MOST_PANEL_PIXELS)
-    table = np.array([_rgb(colour) for colour in colours])
+    table = np.array([rgb(colour) for colour in colours])
     grey = np.clip(image, 0, 1)[::step, ::step]
     pale = np.repeat((0.55 + 0.4 * grey)[..., None], 3, axis=2)
-    differ = np.where(_any(wrong, step)[..., None], _rgb(WRONG), pale)
+    differ = np.where(_any(wrong, step)[..., None], rgb(WRONG), pale)
     panels = {
         "input": np.repeat(grey[..., None], 3, axis=2),
-        "label": _painted(label[::step, ::step], table),
-        "prediction": _painted(np.where(known, prediction, _UNLABELLED)[::step, ::step], table),
+        "label": painted(label[::step, ::step], table),
+        "prediction": painted(np.where(known, prediction, _UNLABELLED)[::step, ::step], table),
         f"differ: {100 * share:.2f} %": differ,
     }
     height = 12 / 4 * image.shape[0] / image.shape[1]
-    figure, all_axes = _figure(12.4, height + 0.9, 1, 4)
+    figure, all_axes = new_figure(12.4, height + 0.9, 1, 4)
     for axes, (heading, picture) in zip(all_axes, panels.items(), strict=True):
         axes.imshow(picture, interpolation="nearest" if step == 1 else "antialiased")
         axes.set_title(heading, fontsize=11, loc="left")
         axes.axis("off")
     if pixel_um:
         _scale_bar(all_axes[0], grey.shape, pixel_um * step)
-    _class_legend(figure, colours, names)
-    return _finish(figure, name, f"{title}: input, label, prediction, and where the two differ.")
+    class_legend(figure, colours, names)
+    return finish(figure, name, f"{title}: input, label, prediction, and where the two differ.")
 
 
 def patches_picture(
@@ -174,7 +174,7 @@ def patches_picture(
     shown
         Name, image in units of the window, and patch of each slice.
     """
-    figure, axes = _figure(3.1 * len(shown), 6.4, 2, len(shown))
+    figure, axes = new_figure(3.1 * len(shown), 6.4, 2, len(shown))
     for (above, below), (name, image, (y0, y1, x0, x1)) in zip(np.reshape(axes, (2, -1)).T, shown, strict=True):
         step = -(-max(image.shape) // _MOST_PANEL_PIXELS)
         ends = (0, image.shape[1], image.shape[0], 0)
@@ -184,7 +184,7 @@ def patches_picture(
         below.imshow(image[y0:y1, x0:x1], cmap="gray", vmin=0, vmax=1, extent=(x0, x1, y1, y0))
         for one in (above, below):
             one.axis("off")
-    return _finish(figure, "patches", "Above the slices to label next, below the part of each that is least certain.")
+    return finish(figure, "patches", "Above the slices to label next, below the part of each that is least certain.")
 
 
 def _any(wrong: Shaped[np.ndarray, "y x"], step: int) -> Shaped[np.ndarray, "row column"]:
@@ -195,7 +195,8 @@ def _any(wrong: Shaped[np.ndarray, "y x"], step: int) -> Shaped[np.ndarray, "row
     return np.asarray(padded.reshape(height // step, step, width // step, step).any(axis=(1, 3)))
 
 
-def _painted(index: UInt8[np.ndarray, "y x"], table: Shaped[np.ndarray, "class 3"]) -> Shaped[np.ndarray, "y x 3"]:
+def painted(index: UInt8[np.ndarray, "y x"], table: Shaped[np.ndarray, "class 3"]) -> Shaped[np.ndarray, "y x 3"]:
+    """Return class indices as colours from a table; what counts nowhere is pale."""
     painted = np.full((*index.shape, 3), 0.9)
     known = index < len(table)
     painted[known] = table[index[known]]
@@ -213,7 +214,8 @@ def _scale_bar(axes: Any, shape: tuple[int, ...], pixel_um: float) -> None:
     axes.text(x, y - 0.03 * shape[0], f"{length:g} µm", fontsize=9, va="bottom", bbox=box)
 
 
-def _class_legend(figure: Figure, colours: Sequence[str], names: Sequence[str]) -> None:
+def class_legend(figure: Figure, colours: Sequence[str], names: Sequence[str]) -> None:
+    """Put the classes and their colours below a figure."""
     from matplotlib.patches import Patch
 
     handles = [Patch(facecolor=c, edgecolor="#5b6675", label=n) for c, n in zip(colours, names, strict=True)]
@@ -222,10 +224,10 @@ def _class_legend(figure: Figure, colours: Sequence[str], names: Sequence[str]) 
 
 def slice_scores(numbers: Sequence[int], accuracies: Sequence[float]) -> Picture:
     """Draw the accuracy of each test slice against its number."""
-    figure, axes = _figure(9, 2.6, 1, 1)
+    figure, axes = new_figure(9, 2.6, 1, 1)
     axes.plot(numbers, accuracies, "o", color=ACCENT, markersize=5)
     axes.set(xlabel="slice number", ylabel="accuracy")
-    return _finish(figure, "slices", "Accuracy of each test slice.")
+    return finish(figure, "slices", "Accuracy of each test slice.")
 
 
 def noise_curves(
@@ -255,7 +257,7 @@ def noise_curves(
     styles = dict(zip(order, zip(cycle(_LINES), cycle(_MARKERS), strict=False), strict=False))
     even = not np.isfinite(levels).all()
     places = np.arange(len(levels)) if even else np.asarray(levels)
-    figure, panels = _figure(13, 4.2, 1, len(scores))
+    figure, panels = new_figure(13, 4.2, 1, len(scores))
     for axes, score in zip(panels, scores, strict=True):
         for method, curves in methods.items():
             values, (colour, marker) = np.array(curves[score]), styles[method]
@@ -268,7 +270,7 @@ def noise_curves(
         _by_errors(axes, points="points" in score)
     names = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
     figure.legend(names.values(), names.keys(), loc="outside lower center", ncols=min(6, len(names)), frameon=False)
-    return _finish(figure, "curve", "Scores against the level of what was added to the test.")
+    return finish(figure, "curve", "Scores against the level of what was added to the test.")
 
 
 def _by_errors(axes: Any, *, points: bool) -> None:
@@ -292,7 +294,8 @@ def _by_errors(axes: Any, *, points: bool) -> None:
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
-def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, rows: int, columns: int) -> tuple[Figure, Any]:
+    """Return a figure in inches and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -303,7 +306,8 @@ def _figure(width: float, height: float, rows: int, columns: int) -> tuple[Figur
     return figure, axes
 
 
-def _finish(figure: Figure, name: str, caption: str) -> Picture:
+def finish(figure: Figure, name: str, caption: str) -> Picture:
+    """Return a figure as a picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     target = io.BytesIO()
@@ -312,7 +316,8 @@ def _finish(figure: Figure, name: str, caption: str) -> Picture:
     return Picture(name, target.getvalue(), caption)
 
 
-def _rgb(colour: str) -> Shaped[np.ndarray, " 3"]:
+def rgb(colour: str) -> Shaped[np.ndarray, " 3"]:
+    """Return a colour as red, green and blue from 0 to 1."""
     return np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
 
 

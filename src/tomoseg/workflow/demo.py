@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tomoseg.errors import OutputError
-from tomoseg.workflow import check, evaluate, inspect, phantom, predict, suggest, train
+from tomoseg.workflow import check, evaluate, inspect, phantom, predict, quantify, suggest, train
 from tomoseg.workflow.common import Common, Target
 from tomoseg.workflow.console import Console
 
@@ -17,7 +17,7 @@ _LOOKED_AT = 8
 
 
 class DemoSettings(Common):
-    """The tour: make a phantom, inspect it, train, evaluate, predict, check, suggest; three minutes on two cores."""
+    """The tour: make a phantom, inspect it, train, evaluate, predict, quantify, check, suggest; in three minutes."""
 
     out: Annotated[Target, Field(description="folder for all that the tour makes; report.html is the one to open")]
     force: Annotated[bool, Field(description="replace what an earlier tour made")] = False
@@ -45,6 +45,7 @@ def run(settings: DemoSettings, console: Console) -> None:
     )
     evaluate.run(evaluate.EvaluateSettings(model=model, images=images, labels=labels, out=out, **shared), console)
     predict.run(predict.PredictSettings(model=model, source=images, out=out / "segmented", **shared), console)
+    quantify.run(quantify.QuantifySettings(segmentation=out / "segmented", out=out / "numbers", **shared), console)
     check.run(check.CheckSettings(model=model, source=images, out=out / "check", slices=_LOOKED_AT, **shared), console)
     suggest.run(
         suggest.SuggestSettings(model=model, source=images, out=out / "suggest", slices=_LOOKED_AT, **shared), console

@@ -1,0 +1,105 @@
+"""How far the numbers of a segmented phantom are from its truth, which is known below the voxel.
+
+`python benchmarks/quantities.py MODEL [--out results] [--models NAME=MODEL ...]`: MODEL is a default model trained on a
+phantom of another seed, further models stand beside it by name, and so do thresholds, the forest (both fitted to the
+tiles in MODEL) and the true labels, whose errors are the voxels' own. A line of JSON in OUT/quantities.jsonl for each
+noise and way to segment: errors of phase fractions in points, of areas and lines in per cent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from common import record
+from tomoseg.baselines import Baseline, Sample, fit_forest, fit_otsu
+from tomoseg.degrade import add_gaussian_noise, noise_std_grey
+from tomoseg.model_file import Model, load_model
+from tomoseg.volume import Region, open_volume
+from tomoseg.workflow import phantom, predict, quantify
+from tomoseg.workflow.console import Console
+
+SHAPE, SEED = (160, 320, 320), 11
+NOISE = (0.0, 5000.0)
+CLASSES = ("pore=0", "YSZ=128", "Ni=255")
+VALUES = np.array([0, 128, 255], np.uint8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--models", nargs="*", default=[])
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    folder = given.out / "quantities_phantom"
+    if not folder.exists():
+        phantom.run(phantom.PhantomSettings(out=folder, shape=SHAPE, seed=SEED), Console())
+    truth = {one["name"]: one["value"] for one in json.loads((folder / "truth.json").read_text())["measurements"]}
+    models = {
+        "model": given.model,
+        **{name: Path(path) for name, _, path in (one.partition("=") for one in given.models)},
+    }
+    compare(given.out, "true labels", folder / "labels", truth, noise_std=0.0)
+    for noise_std in NOISE:
+        scan = noisy(folder / "images", given.out / f"quantities_{noise_std:.0f}.tif", noise_std)
+        for name, path in models.items():
+            labels = given.out / f"quantities_{name}_{noise_std:.0f}.zarr"
+            predict.run(predict.PredictSettings(model=path, source=scan, out=labels, force=True), Console())
+            compare(given.out, name, labels, truth, noise_std=noise_std)
+        for name, rival in rivals(load_model(given.model), noise_std).items():
+            labels = segmented(
+                scan, rival, load_model(given.model), given.out / f"quantities_{name}_{noise_std:.0f}.tif"
+            )
+            compare(given.out, name, labels, truth, noise_std=noise_std)
+
+
+def noisy(images: Path, target: Path, noise_std: float) -> Path:
+    """Write the scan with noise, clipped and rounded as a detector does."""
+    volume, rng = open_volume(images), np.random.default_rng(0)
+    grey = volume.read(Region.whole(volume.shape))
+    found = add_gaussian_noise(grey, noise_std, rng=rng, clip_to=volume.dtype)
+    tifffile.imwrite(target, found.astype(volume.dtype), photometric="minisblack")
+    return target
+
+
+def rivals(model: Model, noise_std: float) -> dict[str, Baseline]:
+    """Return thresholds and forest, fitted to the model's tiles at the test's noise."""
+    assert model.samples is not None
+    rng, window = np.random.default_rng(0), model.record.window
+    std = noise_std_grey(noise_std, dtype=np.dtype(model.record.grey_type), window=window)
+    samples = [
+        Sample(window.apply(add_gaussian_noise(grey, std, rng=rng)), label)
+        for grey, label in zip(model.samples.images, model.samples.labels, strict=True)
+    ]
+    return {"threshold": fit_otsu(samples, 3), "forest": fit_forest(samples, rng=rng)}
+
+
+def segmented(scan: Path, rival: Baseline, model: Model, target: Path) -> Path:
+    """Write what a rival makes of a scan, slice by slice."""
+    volume = open_volume(scan)
+    grey = volume.read(Region.whole(volume.shape))
+    found = np.stack([rival.predict(model.record.window.apply(one)) for one in grey])
+    tifffile.imwrite(target, VALUES[found], photometric="minisblack")
+    return target
+
+
+def compare(out: Path, name: str, labels: Path, truth: dict[str, float], *, noise_std: float) -> None:
+    """Measure a segmentation and record how far each number is from the truth."""
+    folder = out / f"quantities_{name.replace(' ', '_')}_{noise_std:.0f}"
+    classes = () if labels.suffix == ".zarr" else CLASSES
+    settings = quantify.QuantifySettings(segmentation=labels, out=folder, classes=classes, force=True)
+    quantify.run(settings, Console())
+    found = {one["name"]: one["value"] for one in json.loads((folder / "quantities.json").read_text())["measurements"]}
+    errors = {
+        what: 100 * (found[what] - value) / (1 if what.startswith("phase") else value) for what, value in truth.items()
+    }
+    record(out, "quantities", way=name, noise_std=noise_std, errors={what: round(e, 3) for what, e in errors.items()})
+
+
+if __name__ == "__main__":
+    main()

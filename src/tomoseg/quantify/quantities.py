@@ -1,0 +1,318 @@
+"""From sums over blocks to measurements with a unit, an interval and a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from tomoseg.quantify.chords import Chords, mean_chord
+from tomoseg.quantify.connectivity import Parts, Status, connectivity
+from tomoseg.quantify.measurement import Measurement
+from tomoseg.quantify.phases import PhaseCounts, integral_range, scatter, volume_needed
+from tomoseg.quantify.sampling import Spread, independent_blocks, jackknife
+from tomoseg.quantify.sizes import Sizes, covered_shares, median_diameter
+from tomoseg.quantify.surfaces import SURFACE_SIGMA, SurfaceSums
+from tomoseg.quantify.triple_lines import LINE_SIGMA, LineSums, class_triples
+
+AXES = "zyx"
+
+_CONTAINS = (
+    "sampling only: how another piece of this material of the same size would differ; not the segmentation's error"
+)
+_TORQUATO = "Torquato, Random heterogeneous materials, 2002, DOI 10.1007/978-1-4757-6355-3"
+_LANTUEJOUL = "Lantuejoul 1991, DOI 10.1111/j.1365-2818.1991.tb03099.x"
+_TORIWAKI = "Toriwaki, Yonekura, Forma 17 (2002) 183"
+_HILDEBRAND = "Hildebrand, Ruegsegger 1997, DOI 10.1046/j.1365-2818.1997.1340694.x"
+_NORMALS = "voxel faces weighted by the local normal"
+_TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
+_FACES = "parts connected by voxel faces"
+WHOLE = "a property of the scan as a whole: one sample"
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the numbers are called, and the unit of length that they are in.
+
+    Attributes
+    ----------
+    classes
+        Names of the classes.
+    length
+        `um`, or `voxel` where no voxel size is known.
+    """
+
+    classes: tuple[str, ...]
+    length: str
+
+    def pair(self, i: int, j: int) -> str:
+        """Return the name of a pair of classes."""
+        return f"{self.classes[i]}-{self.classes[j]}"
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The additive sums of all blocks, and how far apart blocks are independent.
+
+    Attributes
+    ----------
+    voxels
+        Of each class in each block, int64 (block, class).
+    surfaces, lines
+        One a block.
+    cells
+        Place of each block in the grid of blocks, int64 (block, axis).
+    edges
+        Mean edges of a block along (z, y, x), in voxels.
+    correlation
+        Correlation length of the classes in voxels.
+    """
+
+    voxels: Int64[np.ndarray, "block class"]
+    surfaces: Sequence[SurfaceSums]
+    lines: Sequence[LineSums]
+    cells: Int64[np.ndarray, "block axis"]
+    edges: tuple[float, float, float]
+    correlation: float
+    groups: Int64[np.ndarray, " block"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        found = independent_blocks(self.cells, self.edges, length=self.correlation)
+        object.__setattr__(self, "groups", found)
+
+    def spread(self, sums: Float64[np.ndarray, "block sum"], statistic: object) -> Spread:
+        """Return numbers of the whole with their intervals over independent blocks."""
+        together = np.zeros((int(self.groups.max()) + 1, sums.shape[1]))
+        np.add.at(together, self.groups, sums)
+        return jackknife(together, statistic)  # type: ignore[arg-type]
+
+
+def phase_fractions(counted: Counted, names: Names) -> list[Measurement]:
+    """Return the share of each class in the voxels that count."""
+    found = counted.spread(counted.voxels.astype(np.float64), lambda sums: sums / sums.sum())
+    return [
+        _sampled(f"phase fraction {name}", found, order, unit="1", method="share of voxels")
+        for order, name in enumerate(names.classes)
+    ]
+
+
+def representative_volumes(counts: PhaseCounts, names: Names, *, voxel: float) -> list[Measurement]:
+    """Return the volume that must be measured to know each fraction within a relative error of 5 %."""
+    found = []
+    for index, name in enumerate(names.classes):
+        its = integral_range(scatter(counts, index=index), voxel_um3=voxel)
+        found.append(
+            Measurement(
+                name=f"volume that tells the phase fraction {name} within 5 %",
+                value=volume_needed(its, relative_error=0.05),
+                unit=f"{names.length}3",
+                method="from the integral range, the scatter of the fraction over cubes",
+                source=_LANTUEJOUL,
+                note=its.note,
+            )
+        )
+    return found
+
+
+def euler_densities(
+    total: Int64[np.ndarray, " class"], counted: Counted, names: Names, *, voxel: float
+) -> list[Measurement]:
+    """Return the Euler number of each class per volume."""
+    volume = voxel * float(counted.voxels.sum())
+    return [
+        Measurement(
+            name=f"Euler number {name} per volume",
+            value=float(number) / volume if voxels else None,
+            unit=f"1/{names.length}3",
+            method="corners, edges, faces and voxels counted, voxels connected by faces",
+            source=_TORIWAKI,
+            note=WHOLE if voxels else _absent(name),
+        )
+        for name, number, voxels in zip(names.classes, total, counted.voxels.sum(axis=0), strict=True)
+    ]
+
+
+def size_distribution(sizes: Sizes, names: Names) -> list[Measurement]:
+    """Return the median diameter of each class, and the share of it in balls of each diameter as its setting."""
+    found = []
+    for index, name in enumerate(names.classes):
+        shares, median = covered_shares(sizes, index=index), median_diameter(sizes, index=index)
+        absent = not sizes.voxels[index]
+        found.append(
+            Measurement(
+                name=f"median diameter {name}",
+                value=median,
+                unit=names.length,
+                method="diameter that half of the phase exceeds in local thickness",
+                source=_HILDEBRAND,
+                settings={} if absent else {"diameters": (2 * sizes.radii_um).tolist(), "covered": shares.tolist()},
+                note=_absent(name)
+                if absent
+                else WHOLE
+                if median is not None
+                else "not defined: outside the balls tried",
+            )
+        )
+    return found
+
+
+def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
+    """Return the area per volume of each class's surface, and of the interface of each pair."""
+    n = len(names.classes)
+    pairs = list(combinations(range(n), 2))
+    sums = np.stack(
+        [np.concatenate([one.areas.ravel(), one.stair_areas.ravel(), one.volumes]) for one in counted.surfaces]
+    )
+
+    def densities(its: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
+        areas, stairs = its[: 3 * n * n].reshape(3, n, n), its[3 * n * n : -3].reshape(3, n, n)
+        smooth, rough = (SurfaceSums(one, one, its[-3:]).densities for one in (areas, stairs))
+        return np.array([*smooth.sum(axis=0), *(smooth[pair] for pair in pairs), *(rough[pair] for pair in pairs)])
+
+    found, unit = counted.spread(sums, densities), f"1/{names.length}"
+    settings: dict[str, object] = {"sigma_voxels": SURFACE_SIGMA}
+    why = [_no_area(counted, (i,), names) for i in range(n)] + [_no_area(counted, pair, names) for pair in pairs]
+    named = [f"surface area {name} per volume" for name in names.classes]
+    named += [f"interface area {names.pair(*pair)} per volume" for pair in pairs]
+    stairs = [None] * n + [float(found.values[n + len(pairs) + i]) for i in range(len(pairs))]
+    return [
+        _sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no,
+                 settings=settings if stair is None else {**settings, "counted_in_full": stair})
+        for order, (name, no, stair) in enumerate(zip(named, why, stairs, strict=True))
+    ]  # fmt: skip
+
+
+def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
+    """Return the length per volume of the lines where three classes meet, for each triple."""
+    n, triples = len(names.classes), class_triples(len(names.classes))
+    sums = np.stack(
+        [np.concatenate([one.lengths.ravel(), one.stair_lengths.ravel(), one.volumes]) for one in counted.lines]
+    )
+    size = 3 * len(triples)
+
+    def densities(its: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
+        lengths, stairs = its[:size].reshape(3, -1), its[size : 2 * size].reshape(3, -1)
+        return np.concatenate([LineSums(one, one, its[-3:]).densities for one in (lengths, stairs)])
+
+    found = counted.spread(sums, densities)
+    return [
+        _sampled(line_name(triple, names), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
+                 why_not=_no_area(counted, triple, names) or _flat(counted.lines[0].volumes, counted),
+                 settings={"sigma_voxels": LINE_SIGMA, "counted_in_full": float(found.values[len(triples) + order])})
+        for order, triple in enumerate(triples)
+        if n > 2
+    ]  # fmt: skip
+
+
+def line_name(triple: tuple[int, int, int], names: Names) -> str:
+    """Return what a triple's line density is called: the only one is just called triple-phase boundary."""
+    one = "-".join(names.classes[i] for i in triple)
+    return "triple-phase boundary density" + (f" {one}" if len(names.classes) > 3 else "")
+
+
+def line_activity(
+    activity: Float64[np.ndarray, "axis triple status"], counted: Counted, names: Names
+) -> list[Measurement]:
+    """Return how much of each triple's lines is active, inactive or unknown along each axis, per volume."""
+    total = sum(one.volumes for one in counted.lines)
+    volume = float(np.mean(total))
+    found = []
+    for order, triple in enumerate(class_triples(len(names.classes))):
+        no = _no_area(counted, triple, names) or _flat(counted.lines[0].volumes, counted)
+        for axis, its in enumerate(activity[:, order]):
+            for status, word in (
+                (Status.PERCOLATES, "active"),
+                (Status.ISOLATED, "inactive"),
+                (Status.UNKNOWN, "unknown"),
+            ):
+                found.append(
+                    Measurement(
+                        name=f"{line_name(triple, names)}, {word} along {AXES[axis]}",
+                        value=None if no or not volume else float(its[status]) / volume,
+                        unit=f"{names.length}/{names.length}3",
+                        method=f"{_TANGENTS}; active where all three phases percolate, inactive where one is isolated",
+                        note=no or WHOLE,
+                    )
+                )
+    return found
+
+
+def connectivities(parts: Parts, names: Names) -> list[Measurement]:
+    """Return for each class how many parts it has, and how much of it percolates, ends dead or is isolated."""
+    found = []
+    for name, one in zip(names.classes, connectivity(parts, n_classes=len(names.classes)), strict=True):
+        shares = [(f"isolated fraction {name}", one.share(one.isolated))]
+        for axis, (through, dead) in enumerate(zip(one.percolating, one.dead_ended, strict=True)):
+            shares.append((f"percolating fraction {name} along {AXES[axis]}", one.share(through)))
+            shares.append((f"dead-ended fraction {name} along {AXES[axis]}", one.share(dead)))
+        numbers = [(f"number of parts {name}", float(one.parts) if one.voxels else None), *shares]
+        found += [
+            Measurement(name=what, value=value, unit="1", method=_FACES, note=_absent(name) if value is None else WHOLE)
+            for what, value in numbers
+        ]
+    return found
+
+
+def chord_lengths(chords: Sequence[Chords], edges: Sequence[float], names: Names) -> list[Measurement]:
+    """Return the mean chord length of each class along each axis."""
+    found = []
+    for axis, (one, edge) in enumerate(zip(chords, edges, strict=True)):
+        for name, value in zip(names.classes, mean_chord(one, edge_um=edge), strict=True):
+            found.append(
+                Measurement(
+                    name=f"mean chord length {name} along {AXES[axis]}",
+                    value=float(value) if np.isfinite(value) else None,
+                    unit=names.length,
+                    method="voxels per interface crossing",
+                    source=_TORQUATO,
+                    note=WHOLE if np.isfinite(value) else f"{name} meets no interface along {AXES[axis]}",
+                )
+            )
+    return found
+
+
+def _sampled(
+    name: str,
+    found: Spread,
+    order: int,
+    *,
+    unit: str,
+    method: str,
+    why_not: str | None = None,
+    settings: Mapping[str, object] | None = None,
+) -> Measurement:
+    """Return a number with its interval over blocks, or why there is none."""
+    if why_not is not None:
+        return Measurement(name=name, value=None, unit=unit, method=method, note=why_not)
+    ends = float(found.low[order]), float(found.high[order])
+    return Measurement(
+        name=name,
+        value=float(found.values[order]),
+        unit=unit,
+        interval=None if found.why_not else ends,
+        interval_contains=None if found.why_not else f"{_CONTAINS} (jackknife over {found.n_blocks} blocks)",
+        method=method,
+        settings=dict(settings or {}),
+        note=found.why_not,
+    )
+
+
+def _absent(name: str) -> str:
+    return f"not defined: {name} is absent"
+
+
+def _no_area(counted: Counted, classes: Sequence[int], names: Names) -> str | None:
+    """Return why classes have no interface at all; None where they have one, be it of size 0."""
+    voxels = counted.voxels.sum(axis=0)
+    for i in classes:
+        if not voxels[i]:
+            return _absent(names.classes[i])
+    return _flat(counted.surfaces[0].volumes, counted)
+
+
+def _flat(volumes: Float64[np.ndarray, " axis"], counted: Counted) -> str | None:
+    flat = [axis for axis in range(3) if round(counted.edges[axis] * (counted.cells[:, axis].max() + 1)) == 1]
+    return f"not defined: the volume is one voxel thick along {AXES[flat[0]]}" if flat else None

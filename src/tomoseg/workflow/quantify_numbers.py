@@ -1,0 +1,125 @@
+"""All numbers of a measured segmentation, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tomoseg.intervals import correlation_length
+from tomoseg.quantify import Measurement
+from tomoseg.quantify.quantities import (
+    Counted,
+    Names,
+    chord_lengths,
+    connectivities,
+    euler_densities,
+    interface_areas,
+    line_activity,
+    phase_fractions,
+    representative_volumes,
+    size_distribution,
+    triple_lines,
+)
+from tomoseg.volume import Region
+from tomoseg.workflow.quantify_run import Sums
+from tomoseg.workflow.segmentation import Segmentation
+
+
+def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
+    """Return all numbers, in the order in which a reader looks for them."""
+    names = Names(tuple(item.name for item in segmentation.classes), "um" if segmentation.voxel_size_um else "voxel")
+    edges = segmentation.voxel_size_um or (1.0, 1.0, 1.0)
+    counts = np.array(found.grid.counts)
+    sizes = np.array(segmentation.shape) / counts
+    counted_blocks = Counted(
+        np.stack([block.counts.profiles[0].sum(axis=1) for block in found.blocks]),
+        [block.surfaces for block in found.blocks],
+        [block.lines for block in found.blocks],
+        np.stack(np.unravel_index(np.arange(len(found.blocks)), tuple(counts)), axis=1),
+        (float(sizes[0]), float(sizes[1]), float(sizes[2])),
+        correlation(segmentation),
+    )
+    return [
+        *phase_fractions(counted_blocks, names),
+        *_from_probabilities(segmentation, names),
+        *representative_volumes(found.counts, names, voxel=float(np.prod(edges))),
+        *interface_areas(counted_blocks, names),
+        *euler_densities(
+            np.sum([block.euler for block in found.blocks], axis=0), counted_blocks, names, voxel=float(np.prod(edges))
+        ),
+        *triple_lines(counted_blocks, names),
+        *line_activity(found.activity, counted_blocks, names),
+        *connectivities(found.parts, names),
+        *chord_lengths(found.chords, edges, names),
+        *(size_distribution(found.sizes, names) if found.sizes else []),
+    ]
+
+
+def correlation(segmentation: Segmentation) -> float:
+    """Return the correlation length of the classes in voxels: the longest in the three middle planes."""
+    depth, height, width = segmentation.shape
+    z, y, x = depth // 2, height // 2, width // 2
+    planes = [
+        Region(z, z + 1, 0, height, 0, width),
+        Region(0, depth, y, y + 1, 0, width),
+        Region(0, depth, 0, height, x, x + 1),
+    ]
+    return float(
+        max(correlation_length(np.squeeze(segmentation.read(plane), axis=axis)) for axis, plane in enumerate(planes))
+    )
+
+
+def _from_probabilities(segmentation: Segmentation, names: Names) -> list[Measurement]:
+    """Return the fractions by the network's probabilities, where `predict` summed them over just these voxels."""
+    sums = segmentation.record.get("summary", {}).get("mean_probability", {})
+    whole = segmentation.source.region.shape == segmentation.source.volume.shape
+    if not whole or set(sums) != set(names.classes):
+        return []
+    return [
+        Measurement(
+            name=f"phase fraction {name} by probabilities",
+            value=float(sums[name]),
+            unit="1",
+            method="mean of the network's calibrated probabilities, which counts voxels that two phases share in part",
+        )
+        for name in names.classes
+    ]
+
+
+def lines(found: Sequence[Measurement], *, axis: str) -> list[str]:
+    """Return the numbers in words: those along another axis than `axis` are left to the report."""
+    others = tuple(f" along {other}" for other in "zyx" if other != axis)
+    shown = [one for one in found if not one.name.endswith(others)]
+    width = max(len(one.name) for one in shown)
+    return [f"{one.name:{width}}  {in_words(one)}" for one in shown]
+
+
+def in_words(one: Measurement) -> str:
+    """Return a number with its interval and unit.
+
+    Examples
+    --------
+    >>> in_words(Measurement(name="phase fraction pore", value=0.3, unit="1", interval=(0.28, 0.32), method=""))
+    '0.3000 (0.2800 to 0.3200)'
+    """
+    if one.value is None:
+        return one.note or "not defined"
+    unit = "" if one.unit == "1" else f" {one.unit}"
+    if one.interval is None:
+        return f"{number(one.value)}{unit}"
+    low, high = one.interval
+    return f"{number(one.value)} ({number(low)} to {number(high)}){unit}"
+
+
+def number(value: float) -> str:
+    """Return a number with four digits.
+
+    Examples
+    --------
+    >>> number(0.3), number(12345.6), number(0.00093), number(117.0)
+    ('0.3000', '12346', '0.0009300', '117')
+    """
+    if value == round(value) and abs(value) < 1e9:
+        return f"{value:.0f}"
+    return f"{value:#.4g}".rstrip(".") if abs(value) < 1e4 else f"{value:.0f}"

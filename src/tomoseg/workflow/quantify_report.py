@@ -1,0 +1,168 @@
+"""What `quantify` writes: the page, the table as JSON and CSV, and the words for a paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tomoseg.provenance import Provenance
+from tomoseg.quantify import Measurement
+from tomoseg.quantify.phases import fractions
+from tomoseg.quantify.quantities import WHOLE
+from tomoseg.quantify.surfaces import SURFACE_SIGMA
+from tomoseg.quantify.triple_lines import LINE_SIGMA
+from tomoseg.report import Facts, Headline, Note, Report, Section, Table, write_csv, write_json, write_report
+from tomoseg.volume import Region
+from tomoseg.workflow.quantify_numbers import in_words, number
+from tomoseg.workflow.quantify_run import Sums
+from tomoseg.workflow.segmentation import Segmentation
+
+_WARNING = (
+    "Intervals contain sampling only: how another piece of the same material would differ. The segmentation's own "
+    "error comes on top of that, and pixel accuracy does not tell it."
+)
+
+COLUMNS = ("name", "value", "unit", "low", "high", "interval contains", "method", "source", "note")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, and where that is recorded."""
+
+    segmentation: Segmentation
+    sums: Sums
+    made: Provenance
+
+
+def write(folder: Path, found: Sequence[Measurement], seen: Measured, *, axis: str, force: bool) -> None:
+    """Write report.html with its figures, quantities.json and quantities.csv."""
+    write_report(folder, as_report(found, seen, axis=axis), force=force)
+    rows = [(one.name, one.value, one.unit, *(one.interval or ("", "")), one.interval_contains, one.method, one.source,
+             one.note) for one in found]  # fmt: skip
+    write_csv(folder / "quantities.csv", COLUMNS, [["" if cell is None else cell for cell in row] for row in rows])
+    write_json(
+        folder / "quantities.json",
+        {"measurements": [one.model_dump() for one in found], "provenance": seen.made.model_dump()},
+    )
+
+
+def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Report:
+    """Return the page."""
+    from tomoseg.report.microstructure import planes_picture, profiles_picture, sizes_picture
+
+    segmentation = seen.segmentation
+    names = tuple(item.name for item in segmentation.classes)
+    style = {"colours": [item.colour for item in segmentation.classes], "names": names}
+    by_name = {one.name: one for one in found}
+    lines = [one for one in found if one.name == "triple-phase boundary density"]
+    sections = [
+        Section("The segmentation", [planes_picture(_planes(segmentation), **style)]),
+        Section("Phases", [_table(found, ("phase fraction", "volume that tells")),
+                           profiles_picture(_profiles(seen.sums), **style)],
+                "Share of the voxels that count, and how it changes along the three axes."),
+        Section("Interfaces", [_table(found, ("surface area", "interface area"))]),
+    ]  # fmt: skip
+    if lines:
+        intro = f"Active: all phases that meet there percolate. The axis that was asked for is {axis}."
+        sections.append(Section("Triple-phase boundaries", [_table(found, ("triple-phase",))], intro))
+    intro = "Share of each phase in parts that reach from face to face, touch one face only, or touch none."
+    sections.append(Section("Connectivity", [_shares(by_name, names), _table(found, ("number of", "Euler"))], intro))
+    sections.append(Section("Chord lengths", [_chords(by_name, names)]))
+    if seen.sums.sizes is not None:
+        picture = sizes_picture([by_name[f"median diameter {name}"].settings for name in names], **style,
+                                unit=by_name[f"median diameter {names[0]}"].unit)  # fmt: skip
+        sections.append(Section("Sizes", [_table(found, ("median",)), picture], "Diameters of balls that fit."))
+    sections.append(Section("For the paper", [Note(methods(found, segmentation, seen.made))]))
+    facts = [("segmentation", str(segmentation.source.path)), ("tomoseg", seen.made.tomoseg)]
+    facts += [(str(name), str(value)) for name, value in seen.made.settings.items() if value not in (None, [], False)]
+    sections.append(Section("How it was made", [Facts(facts)]))
+    return Report(
+        title=f"The microstructure of {segmentation.source.path.name}",
+        subtitle=_subtitle(segmentation),
+        headlines=[Headline(name, _value(by_name[f"phase fraction {name}"]), "of the volume") for name in names]
+        + [Headline("Triple-phase boundary", _value(one), f"{one.unit}, all of it") for one in lines],
+        sections=sections,
+        notes=[Note(_WARNING, "warning")],
+    )
+
+
+def _value(one: Measurement) -> str:
+    return "-" if one.value is None else number(one.value)
+
+
+def _subtitle(segmentation: Segmentation) -> str:
+    size = segmentation.voxel_size_um
+    edges = f" of {' x '.join(f'{edge:g}' for edge in size)} um" if size else "; voxel size unknown, lengths in voxels"
+    return f"{' x '.join(map(str, segmentation.shape))} voxels (z, y, x){edges}"
+
+
+def _planes(segmentation: Segmentation) -> dict[str, np.ndarray]:
+    """Return the middle planes across z, y and x, with what they are called."""
+    depth, height, width = segmentation.shape
+    z, y, x = depth // 2, height // 2, width // 2
+    return {
+        f"z = {z}": segmentation.read(Region(z, z + 1, 0, height, 0, width))[0],
+        f"y = {y} (z down)": segmentation.read(Region(0, depth, y, y + 1, 0, width))[:, 0],
+        f"x = {x} (z down)": segmentation.read(Region(0, depth, 0, height, x, x + 1))[:, :, 0],
+    }
+
+
+def _profiles(measured: Sums) -> dict[str, np.ndarray]:
+    """Return the share of each class in every plane along z, y and x."""
+    return {axis: fractions(counts).T for axis, counts in zip("zyx", measured.counts.profiles, strict=True)}
+
+
+def _table(found: Sequence[Measurement], starts: tuple[str, ...]) -> Table:
+    """Return the numbers whose names begin so; remarks that several share stand below."""
+    chosen = [one for one in found if one.name.startswith(starts)]
+    rows = [[one.name, "-" if one.value is None else in_words(one)] for one in chosen]
+    remarks = dict.fromkeys(one.note for one in chosen if one.note and one.note != WHOLE)
+    return Table(("quantity", "value (95 % interval)"), rows, "; ".join(remarks))
+
+
+def _shares(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
+    """Return one row a phase and axis."""
+    rows = []
+    for name in names:
+        for axis in "zyx":
+            shown = [by_name[f"{what} {name} along {axis}"] for what in ("percolating fraction", "dead-ended fraction")]
+            shown.append(by_name[f"isolated fraction {name}"])
+            rows.append([f"{name} along {axis}", *(_or_dash(one) for one in shown)])
+    return Table(("phase", "percolating", "dead-ended", "isolated"), rows, "Parts are connected by voxel faces.")
+
+
+def _chords(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
+    unit = by_name[f"mean chord length {names[0]} along z"].unit
+    rows = [[name, *(_or_dash(by_name[f"mean chord length {name} along {axis}"]) for axis in "zyx")] for name in names]
+    return Table(("phase", *(f"along {axis}, {unit}" for axis in "zyx")), rows, "Voxels per interface crossing.")
+
+
+def _or_dash(one: Measurement) -> str:
+    return "-" if one.value is None else number(one.value)
+
+
+def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Provenance) -> str:
+    """Return a paragraph for a paper: what was done, with what, and where it is described."""
+    size = segmentation.voxel_size_um
+    by = segmentation.record.get("provenance", {}).get("inputs", {}).get("model")
+    edges = f"of {' x '.join(f'{edge:g}' for edge in size)} um (z, y, x)" if size else "of unknown size"
+    how = f" segmented by tomoseg (model {by})" if by else ""
+    interval = (
+        "; 95 % intervals of fractions, areas and lengths by a jackknife over independent blocks"
+        if any(one.interval for one in found)
+        else ""
+    )
+    shape = " x ".join(map(str, segmentation.shape))
+    return (
+        f"Microstructural quantities of a volume of {shape} voxels {edges}{how} were measured with tomoseg "
+        f"{made.tomoseg} at full resolution. Phase fractions are shares of voxels. Interface areas are sums over the "
+        "voxel faces between two phases, each weighted by the component of the local interface normal along the "
+        f"face's own (Lenoir, Malgouyres, Revenu 1996), normals smoothed by a Gaussian of {SURFACE_SIGMA:g} voxels; "
+        "lengths of triple-phase boundaries are sums over the voxel edges around which three phases meet, weighted by "
+        f"the component of the local tangent, smoothed by a Gaussian of {LINE_SIGMA:g} voxels. Connectivity is by "
+        "voxel faces; a triple-phase boundary is active where all three phases percolate. Mean chord lengths are "
+        f"voxels per interface crossing (Torquato 2002, DOI 10.1007/978-1-4757-6355-3){interval}."
+    )

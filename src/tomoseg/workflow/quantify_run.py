@@ -1,0 +1,296 @@
+"""A segmentation measured block by block, in this process or in several."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial, reduce
+from multiprocessing import get_context
+from operator import add
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from jaxtyping import Float64, Int32, Int64, UInt8
+from threadpoolctl import threadpool_limits
+
+from tomoseg.quantify.chords import Chords, count_chords, pencils
+from tomoseg.quantify.connectivity import BlockParts, Parts, Status, find_parts, mark_parts, merge, part_status
+from tomoseg.quantify.euler import euler_numbers
+from tomoseg.quantify.grid import Grid, cut, grown, within
+from tomoseg.quantify.phases import BlockCounts, PhaseCounts, count_block, gather
+from tomoseg.quantify.sizes import Sizes, cover_block, default_radii, largest_distance
+from tomoseg.quantify.surfaces import SurfaceSums, measure_surfaces, surface_guard
+from tomoseg.quantify.triple_lines import LineEdges, LineSums, line_edges, line_guard, sum_edges
+from tomoseg.volume import Region
+from tomoseg.workflow.console import Console
+from tomoseg.workflow.segmentation import Segmentation, Work, open_again
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+_PENCIL_VOXELS = 8_000_000
+_MOST_RADIUS = 128
+"""In voxels: larger balls would take more memory than a block; what they would cover, balls of this size cover too."""
+
+
+@dataclass(frozen=True)
+class BlockSums:
+    """What is measured in one block.
+
+    Attributes
+    ----------
+    number
+        Of the block in the grid.
+    counts
+        Voxels of each class, by plane and by cell.
+    euler
+        Euler number of each class, int64 (class,).
+    surfaces, lines
+        Areas and lengths.
+    edges, edge_voxels
+        The edges of triple lines, and the four voxels around each in voxels of the volume, int32 (edge, 4, 3).
+    parts
+        Connected parts.
+    """
+
+    number: int
+    counts: BlockCounts
+    euler: Int64[np.ndarray, " class"]
+    surfaces: SurfaceSums
+    lines: LineSums
+    edges: LineEdges
+    edge_voxels: Int32[np.ndarray, "edge 4 3"]
+    parts: BlockParts
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What is measured in the whole.
+
+    Attributes
+    ----------
+    grid
+        The blocks.
+    blocks
+        What is measured in each, in the grid's order.
+    parts
+        Connected parts of the whole.
+    counts
+        Voxels of each class in the whole, by plane and by cell.
+    chords
+        Along z, y and x.
+    sizes
+        What balls of each size cover; None where it was not asked for.
+    activity
+        Length of the triple lines by triple and by `Status` along z, y and x, float64 (axis, triple, status); active is
+        what touches percolating parts only, inactive what touches an isolated part.
+    """
+
+    grid: Grid
+    blocks: tuple[BlockSums, ...]
+    parts: Parts
+    counts: PhaseCounts
+    chords: tuple[Chords, Chords, Chords]
+    activity: Float64[np.ndarray, "axis triple status"]
+    sizes: Sizes | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Voxels of a block whose part's status is asked for.
+
+    Attributes
+    ----------
+    number
+        Of the block.
+    voxels
+        In voxels of the volume, int32 (voxel, axis); `rows` says which voxel of which edge each is.
+    status
+        `Status` along z, y and x of each part of the block, uint8 (axis, part).
+    """
+
+    number: int
+    voxels: Int32[np.ndarray, "voxel 3"]
+    rows: Int64[np.ndarray, " voxel"]
+    status: UInt8[np.ndarray, "axis part"]
+
+
+def measure(
+    segmentation: Segmentation, work: Work, *, workers: int, scheduler: str | None = None, console: Console
+) -> Sums:
+    """Measure a segmentation; the result is the same for any number of workers.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or holds a value that is no class.
+    """
+    grid = cut(segmentation.shape, edge=work.block)
+    with _spread(work, workers, scheduler) as spread:
+        blocks = tuple(console.track(spread(measure_block, range(len(grid))), "measuring blocks", len(grid)))
+        parts = merge([block.parts for block in blocks], grid)
+        activity = _activity(blocks, parts, grid, spread, console)
+        chords = _chords(grid, spread, console)
+        sizes = _sizes(work, grid, spread, console) if work.sizes else None
+    counts = gather((block.counts for block in blocks), shape=grid.shape, n_classes=len(work.classes))
+    return Sums(grid, blocks, parts, counts, chords, activity, sizes)
+
+
+def measure_block(work: Work, number: int) -> BlockSums:
+    """Measure one block with as much around it as directions need."""
+    segmentation = open_again(work)
+    grid = cut(segmentation.shape, edge=work.block)
+    region, n = grid[number], len(work.classes)
+    by = np.maximum(surface_guard(voxel_size=work.voxel_size), line_guard(voxel_size=work.voxel_size))
+    box = grown(region, by=(int(by[0]), int(by[1]), int(by[2])), shape=grid.shape)
+    labels = segmentation.read(box)
+    inner = Region(*(end for part in within(region, box) for end in (part.start, part.stop)))
+    its_own = np.ascontiguousarray(labels[inner.slices])
+    edges = line_edges(labels, n_classes=n, voxel_size=work.voxel_size, own=inner)
+    start = np.array([box.z0, box.y0, box.x0], np.int32)
+    return BlockSums(
+        number,
+        count_block(its_own, region, n_classes=n),
+        euler_numbers(labels, n_classes=n, connectivity=6, own=inner),
+        measure_surfaces(labels, n_classes=n, voxel_size=work.voxel_size, own=inner),
+        sum_edges(edges, labels, n_classes=n, voxel_size=work.voxel_size, own=inner),
+        edges,
+        edges.voxels + start,
+        find_parts(its_own, number=number, grid=grid),
+    )
+
+
+def measure_chords(work: Work, where: tuple[int, Region]) -> Chords:
+    """Count the chords along an axis in a region that is whole along it."""
+    axis, region = where
+    return count_chords(open_again(work).read(region), axis=axis, n_classes=len(work.classes))
+
+
+def look_up(work: Work, asked: Asked) -> UInt8[np.ndarray, "axis voxel"]:
+    """Return the status along z, y and x of the parts that voxels of a block are in."""
+    segmentation = open_again(work)
+    region = cut(segmentation.shape, edge=work.block)[asked.number]
+    labels = segmentation.read(region)
+    at = tuple((asked.voxels - np.array([region.z0, region.y0, region.x0])).T)
+    local = np.arange(asked.status.shape[1])
+    return np.stack([mark_parts(labels, status, of_block=local)[at] for status in asked.status])
+
+
+def reach(work: Work, number: int) -> float:
+    """Return the largest distance from a voxel of a block to another phase."""
+    segmentation = open_again(work)
+    grid = cut(segmentation.shape, edge=work.block)
+    most = _MOST_RADIUS * min(work.voxel_size)
+    return largest_distance(
+        segmentation.read, grid[number], shape=grid.shape, voxel_size_um=work.voxel_size, most_um=most
+    )
+
+
+def cover(work: Work, asked: tuple[int, tuple[float, ...]]) -> Sizes:
+    """Return what balls of the given radii cover in a block."""
+    (number, radii), segmentation = asked, open_again(work)
+    grid = cut(segmentation.shape, edge=work.block)
+    return cover_block(
+        segmentation.read,
+        grid[number],
+        shape=grid.shape,
+        radii_um=radii,
+        voxel_size_um=work.voxel_size,
+        n_classes=len(work.classes),
+    )
+
+
+def _sizes(work: Work, grid: Grid, spread: Spread, console: Console) -> Sizes:
+    numbers = range(len(grid))
+    largest = max(console.track(spread(reach, numbers), "finding the largest balls", len(grid)))
+    radii = tuple(default_radii(largest, voxel_size_um=work.voxel_size).tolist())
+    return reduce(add, console.track(spread(cover, [(n, radii) for n in numbers]), "measuring sizes", len(grid)))
+
+
+def _activity(
+    blocks: Sequence[BlockSums], parts: Parts, grid: Grid, spread: Spread, console: Console
+) -> Float64[np.ndarray, "axis triple status"]:
+    """Return the length of each triple's lines by what is known of the parts that they touch."""
+    status = np.stack([part_status(parts, axis=axis) for axis in range(3)])
+    voxels = np.concatenate([block.edge_voxels for block in blocks]).reshape(-1, 3)
+    where = grid.numbers(voxels)
+    asked = []
+    for number in np.unique(where):
+        rows = np.flatnonzero(where == number)
+        asked.append(Asked(int(number), voxels[rows], rows, status[:, parts.of_block[number]]))
+    found = np.zeros((3, len(voxels)), np.uint8)
+    for one, its in zip(
+        asked, console.track(spread(look_up, asked), "following triple lines", len(asked)), strict=True
+    ):
+        found[:, one.rows] = its
+    lengths = np.concatenate([block.edges.lengths for block in blocks])
+    triples = np.concatenate([block.edges.triples for block in blocks])
+    activity = np.zeros((3, blocks[0].lines.lengths.shape[1], len(Status)))
+    for axis, several in enumerate(found.reshape(3, -1, 4)):
+        isolated, through = (several == Status.ISOLATED).any(axis=1), (several == Status.PERCOLATES).all(axis=1)
+        its = np.select([isolated, through], [Status.ISOLATED, Status.PERCOLATES], Status.UNKNOWN)
+        np.add.at(activity[axis], (triples, its), lengths)
+    return activity
+
+
+def _chords(grid: Grid, spread: Spread, console: Console) -> tuple[Chords, Chords, Chords]:
+    lines = [(axis, one) for axis in range(3) for one in pencils(grid.shape, axis=axis, most_voxels=_PENCIL_VOXELS)]
+    found: tuple[list[Chords], ...] = ([], [], [])
+    for (axis, _), one in zip(
+        lines, console.track(spread(measure_chords, lines), "measuring chords", len(lines)), strict=True
+    ):
+        found[axis].append(one)
+    along_z, along_y, along_x = (reduce(add, several) for several in found)
+    return along_z, along_y, along_x
+
+
+class Spread(Protocol):
+    """Gives what a function makes of each of several things, in their order."""
+
+    def __call__(self, function: Callable[[Work, Given], Made], several: Sequence[Given]) -> Iterator[Made]:
+        """Yield the results as they come, in order."""
+        ...
+
+
+@contextmanager
+def _spread(work: Work, workers: int, scheduler: str | None) -> Iterator[Spread]:
+    """Give what runs a function in this process, in several, or on a Dask cluster; few tasks ahead of the reader."""
+    if scheduler is not None:
+        from tomoseg.workflow.cluster import count_workers, dask_client
+
+        with dask_client(workers=workers, scheduler=scheduler, purpose="measuring on a cluster") as client:
+            submit = partial(client.submit, pure=False)
+            yield lambda function, several: _in_order(
+                submit, partial(function, work), several, 2 * count_workers(client)
+            )
+    elif workers == 1:
+        yield lambda function, several: (function(work, one) for one in several)
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone) as pool:
+            try:
+                yield lambda function, several: _in_order(pool.submit, partial(function, work), several, 2 * workers)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _in_order(
+    submit: Callable[..., Any], function: Callable[[Given], Made], several: Iterable[Given], ahead: int
+) -> Iterator[Made]:
+    waiting: deque[Any] = deque()
+    for one in several:
+        waiting.append(submit(function, one))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _alone() -> None:
+    """Let a process use one thread: there is a process a core, and Ctrl-C is for the one that leads."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(limits=1)

@@ -1,0 +1,188 @@
+"""The verb `quantify`, end to end on small bodies."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from predicting import predict
+from tomoseg.cli import run
+from tomoseg.phantom import PhantomSpec, make_phantom
+
+SHAPE = (48, 96, 96)
+CLASSES = ("--classes", "pore=0", "YSZ=128", "Ni=255")
+
+
+def quantify(*words: object) -> int:
+    return run(["quantify", *map(str, words), "--quiet"])
+
+
+def numbers(folder: Path) -> dict[str, dict]:
+    found = json.loads((folder / "quantities.json").read_text())
+    return {one["name"]: one for one in found["measurements"]}
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return label pictures of a phantom, with the values 0, 128 and 255."""
+    path = tmp_path_factory.mktemp("phantom") / "labels.tif"
+    slices = make_phantom(PhantomSpec(shape=SHAPE, seed=3))
+    tifffile.imwrite(path, np.array([0, 128, 255], np.uint8)[np.stack([one.label for one in slices])])
+    return path
+
+
+@pytest.fixture(scope="module")
+def measured(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("measured") / "out"
+    assert quantify(phantom, "-o", out, *CLASSES, "--voxel-size", 0.5, "--block", 32) == 0
+    return out
+
+
+def write(path: Path, labels: np.ndarray) -> Path:
+    tifffile.imwrite(path, labels.astype(np.uint8))
+    return path
+
+
+def test_a_slab_has_the_fractions_and_areas_that_geometry_says(tmp_path: Path):
+    labels = np.zeros((20, 24, 30), np.uint8)
+    labels[:, 8:16], labels[:, 16:] = 1, 2
+    source = write(tmp_path / "slab.tif", labels)
+    assert quantify(source, "-o", tmp_path / "out", "--voxel-size", 2, "--classes", "a=0", "b=1", "c=2") == 0
+    found = numbers(tmp_path / "out")
+    assert found["phase fraction b"]["value"] == pytest.approx(1 / 3)
+    # one interface in 23 gaps between voxels along y, each 2 um
+    assert found["interface area a-b per volume"]["value"] == pytest.approx(1 / 46)
+    assert found["interface area a-b per volume"]["unit"] == "1/um"
+    assert found["interface area a-c per volume"]["value"] == 0
+    assert found["triple-phase boundary density"]["value"] == 0
+    assert found["percolating fraction b along z"]["value"] == 1
+    assert found["percolating fraction b along y"]["value"] == 0
+    assert found["mean chord length b along y"]["value"] == pytest.approx(16)
+
+
+def test_the_block_size_changes_no_number(phantom: Path, measured: Path, tmp_path: Path):
+    assert quantify(phantom, "-o", tmp_path / "out", *CLASSES, "--voxel-size", 0.5, "--block", 50) == 0
+    ours, theirs = numbers(measured), numbers(tmp_path / "out")
+    assert list(ours) == list(theirs)
+    for name, one in ours.items():
+        assert theirs[name]["value"] == pytest.approx(one["value"], rel=2e-6), name
+
+
+def test_several_processes_give_the_same_numbers(phantom: Path, measured: Path, tmp_path: Path):
+    words = (*CLASSES, "--voxel-size", 0.5, "--block", 32, "--workers", 2)
+    assert quantify(phantom, "-o", tmp_path / "out", *words) == 0
+    assert numbers(tmp_path / "out") == numbers(measured)
+
+
+def test_areas_and_lines_are_those_of_the_phantom_s_fields(measured: Path):
+    truth = sum_of_truth()
+    found = numbers(measured)
+    for pair, area in zip(("pore-YSZ", "pore-Ni", "YSZ-Ni"), truth.areas / truth.volume, strict=True):
+        assert found[f"interface area {pair} per volume"]["value"] * 0.5 == pytest.approx(area, rel=0.02)
+    line = found["triple-phase boundary density"]
+    assert line["value"] * 0.25 == pytest.approx(truth.line / truth.volume, rel=0.03)
+    assert line["settings"]["counted_in_full"] > 1.25 * line["value"]
+
+
+def sum_of_truth():
+    from functools import reduce
+    from operator import add
+
+    return reduce(add, (one.truth for one in make_phantom(PhantomSpec(shape=SHAPE, seed=3))))
+
+
+def test_active_inactive_and_unknown_lines_make_up_the_whole(measured: Path):
+    found = numbers(measured)
+    for axis in "zyx":
+        parts = [found[f"triple-phase boundary density, {word} along {axis}"]["value"]
+                 for word in ("active", "inactive", "unknown")]  # fmt: skip
+        assert sum(parts) == pytest.approx(found["triple-phase boundary density"]["value"], rel=0.01)
+
+
+def test_intervals_stand_beside_what_blocks_can_tell_and_say_what_they_contain(measured: Path, tmp_path: Path):
+    coarse = np.random.default_rng(0).integers(0, 3, (8, 8, 8), dtype=np.uint8)
+    source = write(tmp_path / "cubes.tif", np.kron(coarse, np.ones((8, 8, 8), np.uint8)))
+    assert quantify(source, "-o", tmp_path / "q", "--block", 16) == 0
+    one = numbers(tmp_path / "q")["phase fraction class_1"]
+    low, high = one["interval"]
+    # 512 cubes, a third of them of the class: a std of 0.021
+    assert 0.04 < high - low < 0.13 and low < one["value"] < high
+    assert one["interval_contains"].startswith("sampling only")
+    assert numbers(measured)["phase fraction pore"]["note"].startswith("the volume holds 1 independent block;")
+    assert numbers(measured)["percolating fraction pore along z"]["interval"] is None
+
+
+def test_report_and_table_hold_the_same_numbers(measured: Path):
+    rows = list(csv.DictReader((measured / "quantities.csv").open()))
+    found = numbers(measured)
+    assert {row["name"]: row["value"] for row in rows} == {
+        name: "" if one["value"] is None else str(one["value"]) for name, one in found.items()
+    }
+    page = (measured / "report.html").read_text()
+    assert "interface area pore-Ni per volume" in page and "Torquato" in page
+
+
+def test_a_prediction_says_its_classes_and_its_probabilities(model: Path, source: Path, tmp_path: Path):
+    assert predict(model, source, tmp_path / "out.zarr") == 0
+    assert quantify(tmp_path / "out.zarr", "-o", tmp_path / "q") == 0
+    found = numbers(tmp_path / "q")
+    labels = [found[f"phase fraction {name}"]["value"] for name in ("pore", "YSZ", "Ni")]
+    soft = [found[f"phase fraction {name} by probabilities"]["value"] for name in ("pore", "YSZ", "Ni")]
+    assert sum(labels) == pytest.approx(1) and sum(soft) == pytest.approx(1, abs=1e-5)
+    assert found["mean chord length pore along z"]["unit"] == "um"  # the scan says its voxel size
+
+
+def test_what_a_mask_or_an_excluded_class_hides_counts_nowhere(phantom: Path, tmp_path: Path):
+    assert quantify(phantom, "-o", tmp_path / "q", *CLASSES, "--exclude", "Ni") == 0
+    found = numbers(tmp_path / "q")
+    assert found["phase fraction pore"]["value"] + found["phase fraction YSZ"]["value"] == pytest.approx(1)
+    assert not any("Ni" in name or name.startswith("triple") for name in found)
+    tifffile.imwrite(tmp_path / "mask.tif", np.tile(np.arange(96) < 40, (96, 1)).astype(np.uint8))
+    assert quantify(phantom, "-o", tmp_path / "m", *CLASSES, "--mask", tmp_path / "mask.tif") == 0
+    assert quantify(phantom, "-o", tmp_path / "r", *CLASSES, "--roi", ":,:,:40") == 0
+    masked, cut = numbers(tmp_path / "m"), numbers(tmp_path / "r")
+    for name in ("phase fraction pore", "interface area pore-Ni per volume", "triple-phase boundary density"):
+        assert masked[name]["value"] == pytest.approx(cut[name]["value"], rel=1e-5), name
+
+
+def test_an_absent_phase_and_a_single_slice_are_marked_not_defined(phantom: Path, tmp_path: Path):
+    words = ("--classes", "pore=0", "YSZ=128", "Ni=255", "crack=9")
+    assert quantify(phantom, "-o", tmp_path / "q", *words) == 0
+    found = numbers(tmp_path / "q")
+    assert found["phase fraction crack"]["value"] == 0
+    assert found["interface area pore-crack per volume"]["value"] is None
+    assert found["interface area pore-crack per volume"]["note"] == "not defined: crack is absent"
+    assert found["number of parts crack"]["value"] is None
+    assert quantify(phantom, "-o", tmp_path / "flat", *CLASSES, "--roi", "3:4,:,:") == 0
+    flat = numbers(tmp_path / "flat")
+    assert flat["triple-phase boundary density"]["note"] == "not defined: the volume is one voxel thick along z"
+    assert "NaN" not in (tmp_path / "flat" / "quantities.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--voxel-size", 0), "takes one length above 0"),
+        (("--exclude", "glass"), "--exclude glass: there is no such class; the classes are pore, YSZ, Ni"),
+        (("--classes", "pore=0", "YSZ=128"), "holds values that are no class: 255"),
+        (("--block", 4), "greater than or equal to 16"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(words, says, phantom: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    given = (*CLASSES, *words) if "--classes" not in words else words
+    assert quantify(phantom, "-o", tmp_path / "q", *given) == 2
+    complaint = capsys.readouterr().err.strip().splitlines()
+    assert says in complaint[-1]
+    assert not (tmp_path / "q").exists()
+
+
+def test_a_scan_is_no_segmentation(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    assert quantify(source, "-o", tmp_path / "q") == 2
+    assert "segment it first: tomoseg predict" in capsys.readouterr().err
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((6, 20, 20), np.float32), photometric="minisblack")
+    assert quantify(tmp_path / "float.tif", "-o", tmp_path / "q") == 2
+    assert "holds float32 values; a segmentation holds whole numbers" in capsys.readouterr().err
+    assert not (tmp_path / "q").exists()
