@@ -77,6 +77,31 @@ def test_several_processes_give_the_same_numbers(phantom: Path, measured: Path, 
     assert numbers(tmp_path / "out") == numbers(measured)
 
 
+def test_a_dask_cluster_gives_the_same_numbers(phantom: Path, measured: Path, tmp_path: Path):
+    distributed = pytest.importorskip("distributed")
+    quiet = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", **quiet) as cluster:
+        words = (*CLASSES, "--voxel-size", 0.5, "--block", 32, "--scheduler", cluster.scheduler_address)
+        assert quantify(phantom, "-o", tmp_path / "out", *words) == 0
+    assert numbers(tmp_path / "out") == numbers(measured)
+
+
+def test_a_value_that_is_no_class_ends_a_run_on_workers_in_one_line(phantom: Path, tmp_path: Path, capsys):
+    given = ("--classes", "pore=0", "YSZ=128", "--block", 32, "--workers", 2)
+    assert quantify(phantom, "-o", tmp_path / "q", *given) == 2
+    assert "holds values that are no class: 255" in capsys.readouterr().err
+    assert not (tmp_path / "q").exists()
+
+
+def test_sizes_of_a_plate_are_its_thickness(tmp_path: Path):
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[:, 14:24] = 1
+    assert quantify(write(tmp_path / "plate.tif", labels), "-o", tmp_path / "q", "--sizes", "--block", 20) == 0
+    one = numbers(tmp_path / "q")["median diameter class_1"]
+    assert one["value"] == pytest.approx(10, abs=0.8)
+    assert "covered" in one["settings"] and (tmp_path / "q" / "figures" / "sizes.png").exists()
+
+
 def test_areas_and_lines_are_those_of_the_phantom_s_fields(measured: Path):
     truth = sum_of_truth()
     found = numbers(measured)

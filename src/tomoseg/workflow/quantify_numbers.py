@@ -9,6 +9,7 @@ import numpy as np
 from tomoseg.intervals import correlation_length
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.quantities import (
+    WHOLE,
     Counted,
     Names,
     chord_lengths,
@@ -92,7 +93,9 @@ def lines(found: Sequence[Measurement], *, axis: str) -> list[str]:
     others = tuple(f" along {other}" for other in "zyx" if other != axis)
     shown = [one for one in found if not one.name.endswith(others)]
     width = max(len(one.name) for one in shown)
-    return [f"{one.name:{width}}  {in_words(one)}" for one in shown]
+    without = dict.fromkeys(one.note for one in shown if one.interval is None and one.note and one.value is not None)
+    told = [f"no intervals: {why}" for why in without if why != WHOLE]
+    return [f"{one.name:{width}}  {in_words(one)}" for one in shown] + told
 
 
 def in_words(one: Measurement) -> str:
@@ -117,9 +120,9 @@ def number(value: float) -> str:
 
     Examples
     --------
-    >>> number(0.3), number(12345.6), number(0.00093), number(117.0)
-    ('0.3000', '12346', '0.0009300', '117')
+    >>> number(0.3), number(12345.6), number(0.00093), number(117.0), number(365_237_477.2)
+    ('0.3000', '12346', '0.0009300', '117', '3.652e+08')
     """
     if value == round(value) and abs(value) < 1e9:
         return f"{value:.0f}"
-    return f"{value:#.4g}".rstrip(".") if abs(value) < 1e4 else f"{value:.0f}"
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:#.4g}".rstrip(".")
