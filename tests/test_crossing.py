@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from tomoseg.crossing import away_from, crossing, held_apart
 from tomoseg.errors import PairingError, SettingError
 from tomoseg.field_of_view import across, everything, same_for_all
+from tomoseg.held_out import hold_out
 from tomoseg.labels import UNLABELLED, LabelClass
+from tomoseg.model_file import ModelRecord, ScanRecord, SliceRecord
 from tomoseg.patch_noise import FreshNoise
 from tomoseg.patches import PatchSettings, patch_source, training_slices
+from tomoseg.provenance import record
 from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_planes
 from tomoseg.splits import Block, Split
+from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import ArrayVolume, PagedVolume, Pictures, Region
 from tomoseg.volume.page import Page
 from tomoseg.volume.turned import TurnedVolume, read_planes, turn, turn_back
@@ -66,17 +70,17 @@ def test_planes_read_in_one_pass_are_those_of_the_volume(data):
 
 
 def test_each_file_is_opened_once_for_all_planes():
-    grey, opened = np.arange(6 * 5 * 4, dtype=np.uint16).reshape(6, 5, 4), []
+    grey, opened = np.arange(6 * 5 * 200, dtype=np.uint16).reshape(6, 5, 200), []
 
     def load(z):
         opened.append(z)
         return grey[z].copy()
 
-    files = tuple(Page(f"{z}.tif", (5, 4), grey.dtype, 1, partial(load, z)) for z in range(6))
+    files = tuple(Page(f"{z}.tif", (5, 200), grey.dtype, 1, partial(load, z)) for z in range(6))
     cache = SliceCache(TurnedVolume(PagedVolume(Path("p"), files), "x"), limit_bytes=10**6)
-    assert list(cache.fetch([3, 0, 1]))[-1] == 1
+    assert list(cache.fetch([199, 0, 100]))[-1] == 1
     assert opened == list(range(6))
-    np.testing.assert_array_equal(cache.read(3), grey[:, :, 3])
+    np.testing.assert_array_equal(cache.read(199), grey[:, :, 199])
     assert len(opened) == 6
 
 
@@ -248,3 +252,42 @@ def test_in_evaluation_rows_and_columns_near_seen_planes_do_not_count():
     counts = (abs(rows - 4) >= 2) & (columns >= 2) & (columns <= 7)
     np.testing.assert_array_equal(scan.read_label(0) == 1, counts)
     assert (scan.read_label(3) == 1).all()
+
+
+def model_of(*scans, gap=3):
+    """Return the record of a model of scans, each (source, axis, middle, number -> role)."""
+    slices = [
+        SliceRecord(scan=i, name=f"{axis}[{n}]", number=n, role=role, content=f"{source}{axis}{n}")
+        for i, (source, axis, _, roles) in enumerate(scans)
+        for n, role in roles.items()
+    ]
+    return ModelRecord(
+        network=UNetConfig(classes=2), recipe={}, window=Window(low=0, high=1), grey_type="uint8", classes=CLASSES,
+        scans=tuple(ScanRecord(name="s", source=source, axis=axis, middle=middle) for source, axis, middle, _ in scans),
+        slices=tuple(slices), gap=gap, provenance=record("train"),
+    )  # fmt: skip
+
+
+def contents_of(source, numbers, offset=0):
+    return {n + offset: f"{source}z{n}" for n in numbers}
+
+
+def test_numbers_of_planes_across_y_are_no_numbers_of_slices():
+    model = model_of(("a", "y", "m", {5: "train", 7: "validation", 9: "test", 2: "gap"}))
+    found = hold_out([4, 5], contents_of("a", [4, 5]), source="a", record=model)
+    assert (found.kept, found.planes, found.reserved) == ((4, 5), {"y": (5, 7)}, ())
+
+
+def test_a_test_slice_is_reserved_only_in_the_scan_that_the_planes_are_of():
+    kept = ("a", "z", None, {4: "test", 20: "train"})
+    same, copy = (model_of(kept, (name, "x", "m", {5: "train"})) for name in "ab")
+    for model, reserved in ((same, (4,)), (copy, ())):
+        found = hold_out([4, 9], contents_of("a", [4, 9]), source="a", record=model, middle="m")
+        assert (found.kept, found.planes, found.reserved) == ((4, 9), {"x": (5,)}, reserved)
+
+
+def test_planes_are_known_through_slices_along_z_of_a_moved_copy():
+    model = model_of(("a", "z", None, {4: "test", 20: "train"}), ("a", "y", "m", {5: "train"}))
+    found = hold_out([104, 110], contents_of("a", [4, 10, 20], 100), source="elsewhere", record=model, middle="cropped")
+    assert (found.kept, found.planes, found.reserved) == ((104, 110), {"y": (5,)}, (104,))
+    assert hold_out([4], {4: "new"}, source="elsewhere", record=model, middle="other").planes == {}
