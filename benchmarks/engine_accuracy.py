@@ -20,11 +20,11 @@ from tomoseg.labels import UNLABELLED
 from tomoseg.metrics import accuracy, confusion, mean_iou
 from tomoseg.model_file import load_model
 from tomoseg.predict import Runner, choose_tile
+from tomoseg.slices import labelled_numbers
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.evaluate import held_out_of
 from tomoseg.workflow.predict import make_runner
-from tomoseg.workflow.prepare import labelled_numbers
 from tomoseg.workflow.reading import open_scans
 
 NOISE = (0.0, 5000.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from scipy.ndimage import label
 
 from tomoseg.errors import VolumeError
 from tomoseg.volume import AS_IT_IS, Opening, Pictures, Volume, open_pictures, read_slice
+from tomoseg.volume.turned import Axis, turn_shape
 
 Mask = Bool[np.ndarray, "y x"]
 
@@ -74,6 +75,24 @@ def same_for_all(mask: Mask, *, shape: tuple[int, int, int]) -> FieldOfView:
     """
     _check_size("the mask", mask.shape, shape)
     return FieldOfView(shape, partial(_copy, mask.copy()))
+
+
+def across(view: FieldOfView, axis: Axis, planes: Collection[int]) -> FieldOfView:
+    """Return the field of view of some planes across y or x, found in one pass over the slices.
+
+    Examples
+    --------
+    >>> view = same_for_all(np.array([[False, True, True]]), shape=(2, 1, 3))
+    >>> across(view, "x", [0]).inside(0).tolist(), across(view, "y", [0]).inside(0).tolist()
+    ([[False], [False]], [[False, True, True], [False, True, True]])
+    """
+    shape = turn_shape(view.shape, axis)
+    found = {plane: np.empty(shape[1:], np.bool_) for plane in planes}
+    for z in range(shape[1]):
+        inside = view.inside(z)
+        for plane, mask in found.items():
+            mask[z] = inside[plane] if axis == "y" else inside[:, plane]
+    return FieldOfView(shape, found.__getitem__)
 
 
 def load_mask(path: Path, shape: tuple[int, int, int], *, opening: Opening = AS_IT_IS) -> FieldOfView:

@@ -22,6 +22,7 @@ from tomoseg.patches import DEFAULT_NOISE
 from tomoseg.provenance import Provenance, content_hash
 from tomoseg.splits import Role
 from tomoseg.unet_config import UNetConfig
+from tomoseg.volume.turned import Axis
 from tomoseg.whole_file import whole_file
 from tomoseg.window import Window
 
@@ -49,19 +50,21 @@ class SliceRecord(BaseModel):
 
     scan: int = Field(description="index into the model's scans")
     name: str
-    number: int = Field(description="position along z, as the name says")
+    number: int = Field(description="position along the scan's axis, as the name says")
     role: Role
     content: str = Field(description="hash of the grey values")
 
 
 class ScanRecord(BaseModel):
-    """A scan that the model was trained on."""
+    """A scan that the model was trained on, as slices along one axis; another axis makes another record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="last part of its path")
     source: str = Field(description="hash of its whole path")
     voxel_size_um: tuple[float, float, float] | None = None
+    axis: Axis = Field(default="z", description="the slices are planes across it")
+    middle: str | None = Field(default=None, description="of planes across y or x: hash of the middle slice along z")
 
 
 class Calibration(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePath
@@ -17,6 +17,7 @@ from tomoseg.errors import PairingError, SettingError
 from tomoseg.field_of_view import FieldOfView
 from tomoseg.labels import UNLABELLED, LabelClass, Value, encode
 from tomoseg.volume import Pictures, Region, Volume, read_slice
+from tomoseg.volume.turned import Axis, TurnedVolume, read_planes
 
 Slice = Shaped[np.ndarray, "y x"]
 Index = UInt8[np.ndarray, "y x"]
@@ -78,6 +79,28 @@ def pair_slices(image_names: Sequence[str], label_names: Sequence[str]) -> tuple
     if len(image_names) == len(label_names) == 1:
         return (Pair(0, 0),)
     return _pair_by(last_number, image_names, label_names, "last number")
+
+
+def pair_planes(axis: Axis, planes: int, label_names: Sequence[str]) -> tuple[Pair, ...]:
+    """Pair the planes across `axis`, of which there are so many, and labels by the last number in the labels' names.
+
+    Raises
+    ------
+    PairingError
+        If a label has no number, one outside the volume, or the same as another.
+
+    Examples
+    --------
+    >>> pair_planes("y", 96, ["plane_040.tif", "plane_072.tif"])
+    (Pair(z=40, picture=0), Pair(z=72, picture=1))
+    """
+    strange = [name for name in label_names if not 0 <= (-1 if (n := last_number(name)) is None else n) < planes]
+    if strange:
+        raise PairingError(
+            f"{len(strange)} of {len(label_names)} labels across {axis} have no plane: {_listed(strange)}; the last "
+            f"number in a name is the plane along {axis}, 0 to {planes - 1}"
+        )
+    return _pair_by(last_number, [f"{axis}[{plane}]" for plane in range(planes)], label_names, "last number")
 
 
 def _stem(name: str) -> str:
@@ -144,6 +167,25 @@ class SliceCache:
         self._kept.move_to_end(z)
         return self._kept[z]
 
+    def fetch(self, zs: Collection[int]) -> Iterator[float]:
+        """Read planes of a turned volume ahead, in one pass, as many as are kept; yield the share that is done.
+
+        Of any other volume slices are as quick to read when they are asked for, and nothing is done.
+        """
+        if not isinstance(self._volume, TurnedVolume) or self._volume.axis == "z":
+            return
+        _, rows, columns = self._volume.shape
+        most = self._limit // (rows * columns * self._volume.dtype.itemsize)
+        wanted = sorted(set(zs) - self._kept.keys())[:most]
+        if not wanted:
+            return
+        found = {z: np.empty((rows, columns), self._volume.dtype) for z in wanted}
+        for part, values in read_planes(self._volume, wanted):
+            for z, plane in zip(wanted, values, strict=True):
+                found[z][part] = plane
+            yield part.stop / rows
+        self._kept.update(found)
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -163,6 +205,10 @@ class Scan:
         What the scan is known by: where its images are.
     cache
         Reads the images.
+    axis
+        Which of the volume's axes the slices are planes across; shapes, regions and names are along it.
+    withheld
+        Boxes (slice, y, x) whose labels are not to be seen.
     """
 
     volume: Volume
@@ -174,10 +220,12 @@ class Scan:
     region: Region
     source: str
     cache: SliceReader
+    axis: Axis = "z"
+    withheld: tuple[Region, ...] = ()
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """Position of each slice along z, as its name says."""
+        """Position of each slice along the scan's axis, as its name says."""
         return slice_numbers(self.volume.names)
 
     def read_grey(self, z: int) -> Slice:
@@ -192,10 +240,13 @@ class Scan:
         inside = np.zeros(label.shape, np.bool_)
         _, rows, columns = self.region.slices
         inside[rows, columns] = self.view.inside(z)[rows, columns]
+        for box in self.withheld:
+            if box.z0 <= z < box.z1:
+                inside[box.slices[1:]] = False
         return np.where(inside, label, np.uint8(UNLABELLED))
 
 
-def check_sizes(volume: Volume, pictures: Pictures) -> None:
+def check_sizes(volume: Volume, pictures: Pictures, axis: Axis = "z") -> None:
     """Refuse labels whose pixels are not those of the images.
 
     Raises
@@ -203,11 +254,18 @@ def check_sizes(volume: Volume, pictures: Pictures) -> None:
     PairingError
         If the sizes differ.
     """
-    if volume.shape[1:] != pictures.shape[1:]:
+    (rows, columns), found = volume.shape[1:], f"{pictures.shape[1]} x {pictures.shape[2]}"
+    if volume.shape[1:] == pictures.shape[1:]:
+        return
+    if axis != "z":
         raise PairingError(
-            f"the images have {volume.shape[1]} x {volume.shape[2]} pixels (y, x), the labels "
-            f"{pictures.shape[1]} x {pictures.shape[2]}; labels must be drawn on the images at the same size"
+            f"{pictures.path}: planes across {axis} have {rows} x {columns} pixels (rows z, columns "
+            f"{'x' if axis == 'y' else 'y'}), the labels {found}; labels must be drawn on such planes at the same size"
         )
+    raise PairingError(
+        f"the images have {rows} x {columns} pixels (y, x), the labels {found}; labels must be drawn on the images at "
+        "the same size"
+    )
 
 
 def context_slices(z: int, *, numbers: Sequence[int], context: int) -> tuple[int, ...]:
@@ -257,6 +315,11 @@ def choose_context(scans: Sequence[Scan], *, asked: int | None) -> int:
     if asked is not None:
         return asked
     return 2 if 2 * sum(with_neighbour) > len(with_neighbour) else 0
+
+
+def labelled_numbers(scan: Scan) -> dict[int, int]:
+    """Return the labelled slices of a scan: number along its axis -> slice, counted from 0."""
+    return {scan.numbers[pair.z]: pair.z for pair in scan.pairs}
 
 
 def _with_neighbour(scan: Scan) -> list[bool]:

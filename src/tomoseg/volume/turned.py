@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +11,12 @@ import numpy as np
 from jaxtyping import Shaped
 
 from tomoseg.volume.base import Grey, Region, Volume
+from tomoseg.volume.page import PagedVolume
 
 Axis = Literal["z", "y", "x"]
+
+_SLAB_BYTES = 1 << 26
+_NEAR = 64  # planes: as long as most chunks, within which one read is as quick as several
 
 _ORDER: dict[Axis, tuple[int, int, int]] = {"z": (0, 1, 2), "y": (1, 0, 2), "x": (2, 0, 1)}
 
@@ -54,6 +59,49 @@ class TurnedVolume:
     def read(self, region: Region) -> Grey:
         """Return the grey values of a region in turned coordinates; raises as the volume's own `read` does."""
         return turn(self.volume.read(turn_back_region(region, self.axis)), self.axis)
+
+
+def read_planes(turned: TurnedVolume, planes: Sequence[int]) -> Iterator[tuple[slice, Grey]]:
+    """Read some planes in one pass over the slices of the volume, so that no file is opened again for each plane.
+
+    Parameters
+    ----------
+    turned
+        Across y or x.
+    planes
+        Which ones, rising.
+
+    Yields
+    ------
+    tuple
+        Rows, from the first to the last, and their grey values (plane, row, column); at most 64 MiB are read at a
+        time, or what is stored in one piece along z.
+    """
+    spans = _spans(turned.volume, planes)
+    _, depth, width = turned.shape
+    chunk = int(getattr(turned.volume, "chunk_depth", 1))
+    row_bytes = sum(len(span) for span in spans) * width * turned.dtype.itemsize
+    step = max(1, _SLAB_BYTES // (row_bytes * chunk)) * chunk
+    for start in range(0, depth, step):
+        stop = min(depth, start + step)
+        parts = []
+        for span in spans:
+            read = turned.read(Region(span.start, span.stop, start, stop, 0, width))
+            parts.append(read[[plane - span.start for plane in planes if plane in span]])
+        yield slice(start, stop), np.concatenate(parts)
+
+
+def _spans(volume: Volume, planes: Sequence[int]) -> list[range]:
+    """Return runs of planes to be read at once: all of them where a slice is read in whole anyway."""
+    if isinstance(volume, PagedVolume) or getattr(volume, "in_order_only", False):
+        return [range(planes[0], planes[-1] + 1)]
+    spans: list[range] = []
+    for plane in planes:
+        if spans and plane < spans[-1].stop + _NEAR:
+            spans[-1] = range(spans[-1].start, plane + 1)
+        else:
+            spans.append(range(plane, plane + 1))
+    return spans
 
 
 def turn(values: Shaped[np.ndarray, "*lead z y x"], axis: Axis) -> Shaped[np.ndarray, "*lead plane row column"]:

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from tomoseg.errors import SettingError, SplitError
+from tomoseg.labels import UNLABELLED
 from tomoseg.provenance import content_hash, record
 from tomoseg.workflow.common import Images, Labels, ModelFile, Reading, Target, limit_threads
 from tomoseg.workflow.console import Console
@@ -89,20 +90,22 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
     refuse_other_type(model.record, scan.volume)
     held_out = held_out_of(scan, model, console)
     chosen = _choose(scan, held_out, settings, console)
+    scan, crossed = _away_from_planes(scan, held_out, chosen, model, settings, console)
     runner = make_runner(model)
     noise = _noise(settings, model, scan)
     results, scores = _score(scan, chosen, runner, noise, model, settings, console)
     beside = _baselines(scan, chosen, runner, noise, model, settings, console)
     copied = _copy_training(scan, held_out, chosen, len(model.record.classes))
     scores = replace(scores, baselines={**beside["baselines"], "copy_training": copied})
-    plain = _json(scores, scan, held_out, chosen, noise, model, settings, beside["baseline_pixels"])
+    plain = _json(scores, scan, held_out, chosen, noise, model, settings, beside["baseline_pixels"], crossed)
     return Evaluation(model, settings.model.name, scan, runner, noise, results, scores, plain)
 
 
 def held_out_of(scan: Scan, model: Model, console: Console) -> HeldOut:
     """Return which labelled slices of a scan the model has not seen, nor their neighbours."""
     from tomoseg.held_out import hold_out, numbers_to_hash
-    from tomoseg.workflow.prepare import labelled_numbers
+    from tomoseg.slices import labelled_numbers
+    from tomoseg.workflow.prepare import middle_hash
 
     labelled = sorted(labelled_numbers(scan))
     at = {number: z for z, number in enumerate(scan.numbers)}
@@ -110,12 +113,50 @@ def held_out_of(scan: Scan, model: Model, console: Console) -> HeldOut:
     contents = {
         n: content_hash(scan.read_grey(at[n])) for n in console.track(wanted, "recognising slices", len(wanted))
     }
-    return hold_out(labelled, contents, source=scan.source, record=model.record)
+    middle = middle_hash(scan.volume) if any(its.axis != "z" for its in model.record.scans) else None
+    return hold_out(labelled, contents, source=scan.source, record=model.record, middle=middle)
+
+
+def _away_from_planes(
+    scan: Scan,
+    held_out: HeldOut,
+    chosen: Sequence[TestSlice],
+    model: Model,
+    settings: EvaluateSettings,
+    console: Console,
+) -> tuple[Scan, dict[str, Any]]:
+    """Leave out, of the test slices, what lies too near to planes across y and x that the model has seen.
+
+    Return the scan without these labels, and what was left out as `scores.json` tells it. Slices that were kept for the
+    test while these planes trained are whole: nothing near them was trained on.
+    """
+    from tomoseg.crossing import away_from
+
+    if settings.include_training or not held_out.planes:
+        return scan, {}
+    reserved = {z for z, number in enumerate(scan.numbers) if number in set(held_out.reserved)}
+    away = away_from(scan, held_out.planes, gap=model.record.gap, excepted=reserved)
+    before, after = (sum(int((one.read_label(of.z) != UNLABELLED).sum()) for of in chosen) for one in (scan, away))
+    share = 1 - after / max(1, before)
+    planes = " and ".join(f"{len(numbers)} across {axis}" for axis, numbers in held_out.planes.items())
+    told = (
+        f"{100 * share:.1f} % of the labelled pixels of {len(chosen)} test slices, nearer than the gap of "
+        f"{model.record.gap} to planes that the model has seen ({planes})"
+    )
+    if before and not after:
+        raise SplitError(f"nothing is left to test: {told}. Train with --test z0:z1, or label slices of another scan")
+    console.say(f"left out: {told}")
+    return away, {
+        "planes": {axis: list(numbers) for axis, numbers in held_out.planes.items()},
+        "pixels": before - after,
+        "share": share,
+        "whole_slices": [scan.volume.names[of.z] for of in chosen if of.z in reserved],
+    }
 
 
 def _choose(scan: Scan, held_out: HeldOut, settings: EvaluateSettings, console: Console) -> list[TestSlice]:
     from tomoseg.evaluate import TestSlice
-    from tomoseg.workflow.prepare import labelled_numbers
+    from tomoseg.slices import labelled_numbers
 
     at = labelled_numbers(scan)
     if settings.include_training:
@@ -265,7 +306,7 @@ def _copy_training(
     """Score the nearest training slice's label, where training slices and their labels are here; else None."""
     from tomoseg.baselines import nearest
     from tomoseg.metrics import confusion
-    from tomoseg.workflow.prepare import labelled_numbers
+    from tomoseg.slices import labelled_numbers
 
     at = labelled_numbers(scan)
     training = [number for number in held_out.training if number in at]
@@ -288,6 +329,7 @@ def _json(
     model: Model,
     settings: EvaluateSettings,
     baseline_pixels: dict[str, Any] | None,
+    crossed: dict[str, Any],
 ) -> dict[str, Any]:
     from tomoseg.evaluate import adjacent_agreement
 
@@ -298,11 +340,12 @@ def _json(
         "adjacent_agreement": adjacent_agreement([scan]),
         "class_names": [item.name for item in model.record.classes],
         "confusion": scores.confusion.tolist(),
-        "leaky": bool(settings.include_training and held_out.left_out) or model.record.leaky,
+        "leaky": bool(settings.include_training and (held_out.left_out or held_out.planes)) or model.record.leaky,
         "slices": [scan.volume.names[one.z] for one in chosen],
         "left_out": {}
         if settings.include_training
         else {scan.volume.names[at[number]]: why for number, why in held_out.left_out.items()},
+        "left_out_near_planes": crossed,
         "noise_std": settings.noise_std,
         "noise_std_grey": noise.std_grey,
         "provenance": record(

@@ -215,6 +215,16 @@ def _noise_words(record: ModelRecord) -> str:
     return f"std 0 to {DEFAULT_NOISE:g} of the window's width ({top:.4g} grey values), drawn for each patch"
 
 
+def _plane_facts(crossed: dict[str, Any]) -> list[tuple[str, str]]:
+    if not crossed:
+        return []
+    planes = "; ".join(f"across {axis}: {', '.join(map(str, found))}" for axis, found in crossed["planes"].items())
+    return [(
+        "left out near planes that were trained on",
+        f"{crossed['pixels']} pixels, {100 * crossed['share']:.1f} % of the test slices' labelled ones ({planes})",
+    )]  # fmt: skip
+
+
 def _role_words(record: ModelRecord) -> str:
     roles = [item.role for item in record.slices]
     words = {"train": "train", "validation": "validate", "test": "kept for the test", "gap": "in the gap"}
@@ -233,6 +243,7 @@ def _what_section(done: Evaluation) -> Section:
         ("window", f"{record.window.low:g} to {record.window.high:g} grey values"),
         ("noise added", f"std {scores['noise_std']:g} of 65535, {scores['noise_std_grey']:.4g} grey values"),
         ("gap", f"{record.gap} slices"),
+        *_plane_facts(scores["left_out_near_planes"]),
         ("model hash", made["inputs"]["model"]),
         ("hash of the test's images and labels", made["inputs"]["images"]),
         ("settings", ", ".join(f"{name} {value}" for name, value in asked.items()) or "the defaults"),

@@ -20,7 +20,6 @@ from tomoseg.labels import UNLABELLED, outside_value
 from tomoseg.likeness import MOST_MOVED, expect
 from tomoseg.model_file import Model
 from tomoseg.predict import bytes_per_pixel
-from tomoseg.slices import slice_numbers
 from tomoseg.volume import open_volume, read_slice
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.common import Reading
@@ -38,12 +37,11 @@ from tomoseg.workflow.predict_memory import (
 from tomoseg.workflow.predict_plan import CHOSEN, Lanes, Plan, parse_threads, refuse_other_plan, source_state
 from tomoseg.workflow.predict_store import Store, create_store, tidy
 from tomoseg.workflow.predict_task import Job
-from tomoseg.workflow.reading import Source, refuse_without_parts
+from tomoseg.workflow.reading import Source, refuse_uneven, refuse_without_parts
 
 if TYPE_CHECKING:
     from tomoseg.workflow.predict import PredictSettings
 
-_SAME_EDGE = 0.01
 _FAR_OUTSIDE, _LEAST_NEAR = 0.25, 0.5  # widths of the window; share of the values
 _FEWEST_VALUES = 10_000
 _LOOKED_AT = 8
@@ -60,7 +58,7 @@ def check_source(source: Source, model: Model, settings: PredictSettings) -> Non
     """
     refuse_without_parts(source, context=model.record.network.context)
     if settings.axes == "zyx":
-        _check_cubes(source, slice_numbers(source.volume.names), settings)
+        _check_cubes(source, settings)
 
 
 def refuse_other_grey(source: Source, model: Model) -> None:
@@ -123,19 +121,14 @@ def _scaled(source: Source, values: Shaped[np.ndarray, " value"], model: Model) 
     return None if found == window else f"{found.low:.6g} to {found.high:.6g} seem to stand for"
 
 
-def _check_cubes(source: Source, numbers: tuple[int, ...], settings: PredictSettings) -> None:
-    """Refuse a volume that is not the same along all axes."""
-    if numbers != tuple(range(numbers[0], numbers[0] + len(numbers))):
-        raise SettingError(f"--axes zyx needs all slices of a scan; in {settings.source} some numbers are missing")
-    size = source.volume.voxel_size_um
-    if size is None:
+def _check_cubes(source: Source, settings: PredictSettings) -> None:
+    """Refuse a volume that is not the same along all axes, or does not say."""
+    refuse_uneven(source.volume, place=settings.source, asking="--axes zyx")
+    if source.volume.voxel_size_um is None:
         raise SettingError(
             f"--axes zyx needs voxels of one size along all axes, and {settings.source} does not say its voxel size; "
             "state it: tomoseg convert SOURCE OUT.zarr --voxel-size UM"
         )
-    if max(size) > (1 + _SAME_EDGE) * min(size):
-        edges = " x ".join(f"{edge:g}" for edge in size)
-        raise SettingError(f"--axes zyx needs voxels of one size along all axes; here they are {edges} um (z, y, x)")
 
 
 def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Plan | None, console: Console) -> Plan:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomoseg.checks import Check, make_checks
+from tomoseg.crossing import crossing, held_apart, smallest_crossing_gap
 from tomoseg.degrade import GreyScale, find_kind, noise_std_grey
 from tomoseg.errors import LabelError, PairingError, SettingError
 from tomoseg.intervals import mean_chord_length
@@ -25,9 +26,11 @@ from tomoseg.patches import (
 )
 from tomoseg.provenance import content_hash
 from tomoseg.recipe import Recipe
-from tomoseg.slices import Scan
+from tomoseg.slices import Scan, SliceCache, context_slices, labelled_numbers
 from tomoseg.splits import Kind, Role, Split, choose_block, smallest_gap, split_slices
 from tomoseg.unet_config import UNetConfig
+from tomoseg.volume import Volume, read_slice
+from tomoseg.volume.turned import TurnedVolume
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.console import Console
 
@@ -52,15 +55,11 @@ class Prepared:
     slice_records: tuple[SliceRecord, ...]
 
 
-def labelled_numbers(scan: Scan) -> dict[int, int]:
-    """Return the labelled slices of a scan: number along z -> z."""
-    return {scan.numbers[pair.z]: pair.z for pair in scan.pairs}
-
-
-def choose_gap(scans: Sequence[Scan], *, context: int) -> int:
+def choose_gap(scans: Sequence[Scan], *, context: int, reach: int) -> int:
     """Return the slices that must lie between training and test: from the context and the labels' mean chord.
 
-    Chords are measured in the slices and carried over to z by the voxel size where it is known.
+    Chords are measured in the slices and carried over to z by the voxel size where it is known. Where slices of one
+    tomogram cross, it is at least what keeps apart the pixels that the network, which looks `reach` far, sees for them.
     """
     chords = []
     for scan in scans:
@@ -69,11 +68,12 @@ def choose_gap(scans: Sequence[Scan], *, context: int) -> int:
         found = [mean_chord_length(scan.read_label(z)) for z in chosen]
         size = scan.volume.voxel_size_um
         chords.append(np.median([c for c in found if np.isfinite(c)] or [0.0]) * (size[1] / size[0] if size else 1.0))
-    return smallest_gap(context=context, mean_chord_px=float(max(chords)))
+    gap = smallest_gap(context=context, mean_chord_px=float(max(chords)))
+    return max(gap, smallest_crossing_gap(context=context, reach=reach)) if crossing(scans) else gap
 
 
 def split_scans(
-    scans: Sequence[Scan],
+    scans: tuple[Scan, ...],
     *,
     kind: Kind,
     gap: int,
@@ -83,13 +83,14 @@ def split_scans(
     halo: int,
 ) -> tuple[Split, ...]:
     """Give each labelled slice of each scan its role, with an in-plane validation block where slices are too few."""
-    splits = []
-    for scan, tested in zip(scans, test, strict=True):
-        split = split_slices(sorted(labelled_numbers(scan)), kind=kind, gap=gap, test=tested, rng=rng)
-        if not split.of("validation"):
-            split = _with_block(scan, split, n_classes, halo)
-        splits.append(split)
-    return tuple(splits)
+    splits = tuple(
+        split_slices(sorted(labelled_numbers(scan)), kind=kind, gap=gap, test=tested, rng=rng)
+        for scan, tested in zip(scans, test, strict=True)
+    )
+    return tuple(
+        split if split.of("validation") else _with_block(scan, split, n_classes, halo)
+        for scan, split in zip(held_apart(scans, splits, gap=gap, reach=halo, roles=["test"]), splits, strict=True)
+    )
 
 
 def _with_block(scan: Scan, split: Split, n_classes: int, halo: int) -> Split:
@@ -125,16 +126,19 @@ def prepare(
     dtype = _same_type(scans)
     n_classes = len(scans[0].classes)
     network = network_for(recipe, scans, context=context)
-    window = fit_window(_training_grey(scans, splits))
+    reach = reach or network.reach
+    _read_ahead(scans, context, console)
+    learning = held_apart(scans, splits, gap=gap, reach=reach, roles=["test", "validation"])
+    judging = held_apart(scans, splits, gap=gap, reach=reach, roles=["test"])
+    _tell_withheld(scans, learning, splits, console)
+    window = fit_window(_training_grey(learning, splits))
     low, high = _noise_range(noise_std or recipe.patches.noise_std, window, dtype)
-    drawn = _training_slices(
-        scans, splits, context=context, n_classes=n_classes, reach=reach or network.reach, console=console
-    )
+    drawn = _training_slices(learning, splits, context=context, n_classes=n_classes, reach=reach, console=console)
     noise = _patch_noise(recipe.patches, (low, high), GreyScale(dtype, window))
     source = patch_source(drawn, recipe.patches, window=window, noise=noise, rng=np.random.default_rng([seed, 1]))
     checks = tuple(
         check
-        for scan, split in zip(scans, splits, strict=True)
+        for scan, split in zip(judging, splits, strict=True)
         for check in make_checks(
             scan,
             _zs(scan, split, "train" if split.block else "validation"),
@@ -148,6 +152,28 @@ def prepare(
         )
     )
     return Prepared(scans, splits, gap, network, window, (low, high), source, checks, *_records(scans, splits, console))
+
+
+def _read_ahead(scans: Sequence[Scan], context: int, console: Console) -> None:
+    """Read the planes across y and x that are needed, in one pass over each volume."""
+    for scan in scans:
+        if scan.axis != "z" and isinstance(scan.cache, SliceCache):
+            needed = {i for pair in scan.pairs for i in context_slices(pair.z, numbers=scan.numbers, context=context)}
+            with console.progress(f"reading planes across {scan.axis}", 1.0) as bar:
+                for share in scan.cache.fetch(needed):
+                    bar.update(share)
+
+
+def _tell_withheld(scans: Sequence[Scan], learning: Sequence[Scan], splits: Sequence[Split], console: Console) -> None:
+    """Say how much of the training labels is left out near slices that cross them and test or validate."""
+    told = []
+    for scan, kept, split in zip(scans, learning, splits, strict=True):
+        if kept.withheld:
+            zs = _zs(scan, split, "train")
+            before, after = (sum(int((one.read_label(z) != UNLABELLED).sum()) for z in zs) for one in (scan, kept))
+            told.append(f"{100 * (1 - after / max(1, before)):.0f} % of {scan.pictures.path.name} ({scan.axis})")
+    if told:
+        console.say(f"training labels left out near slices that cross them and test or validate: {', '.join(told)}")
 
 
 def _patch_noise(settings: PatchSettings, std_grey: tuple[float, float], scale: GreyScale) -> PatchNoise:
@@ -210,7 +236,13 @@ def _records(
     scans: Sequence[Scan], splits: Sequence[Split], console: Console
 ) -> tuple[tuple[ScanRecord, ...], tuple[SliceRecord, ...]]:
     scan_records = tuple(
-        ScanRecord(name=scan.volume.path.name, source=scan.source, voxel_size_um=scan.volume.voxel_size_um)
+        ScanRecord(
+            name=scan.volume.path.name,
+            source=scan.source,
+            voxel_size_um=scan.volume.voxel_size_um,
+            axis=scan.axis,
+            middle=middle_hash(scan.volume.volume) if isinstance(scan.volume, TurnedVolume) else None,
+        )
         for scan in scans
     )
     places = [(i, scan, z) for i, scan in enumerate(scans) for z in labelled_numbers(scan).values()]
@@ -225,6 +257,11 @@ def _records(
         for i, scan, z in console.track(places, "remembering slices", len(places))
     )
     return scan_records, slice_records
+
+
+def middle_hash(volume: Volume) -> str:
+    """Return the content hash of a volume's middle slice along z, by which a copy of the volume is known."""
+    return content_hash(read_slice(volume, volume.shape[0] // 2))
 
 
 def cut_samples(source: PatchSource, *, rng: np.random.Generator) -> Samples:

@@ -10,15 +10,17 @@ from pathlib import Path
 import psutil
 
 from tomoseg.errors import LabelError, SettingError
-from tomoseg.field_of_view import FieldOfView, auto_mask, everything, load_mask, same_for_all
+from tomoseg.field_of_view import FieldOfView, across, auto_mask, everything, load_mask, same_for_all
 from tomoseg.labels import LabelClass, Value, find_classes
-from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_slices, slice_numbers
+from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_planes, pair_slices, slice_numbers
 from tomoseg.volume import AS_IT_IS, Opening, Pictures, Region, Volume, open_pictures, open_volume
 from tomoseg.volume.source import split_inner
+from tomoseg.volume.turned import Axis, TurnedVolume, turn_region
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 
 _CACHE_SHARE = 0.25
+_SAME_EDGE = 0.01
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,23 @@ def refuse_without_parts(source: Source, *, context: int) -> None:
             f"the model looks at {context} neighbouring slices on either side, but {source.path} has no two "
             "slices with consecutive numbers; give the whole scan, or a model trained with --context 0"
         )
+
+
+def refuse_uneven(volume: Volume, *, place: Path, asking: str) -> None:
+    """Refuse a volume that is not the same along all axes: slices missing, or voxels known to be no cubes.
+
+    Raises
+    ------
+    SettingError
+        If it isn't; `asking` is what needs it.
+    """
+    numbers = slice_numbers(volume.names)
+    if numbers != tuple(range(numbers[0], numbers[0] + len(numbers))):
+        raise SettingError(f"{asking} needs all slices of a scan; in {place} some numbers are missing")
+    size = volume.voxel_size_um
+    if size is not None and max(size) > (1 + _SAME_EDGE) * min(size):
+        edges = " x ".join(f"{edge:g}" for edge in size)
+        raise SettingError(f"{asking} needs voxels of one size along all axes; here they are {edges} um (z, y, x)")
 
 
 def refuse_same_place(out: Path, source: Path) -> None:
@@ -106,6 +125,7 @@ def open_scans(
     stated: Mapping[str, Value] | None,
     unlabelled: Value | None,
     known: tuple[LabelClass, ...] | None = None,
+    axes: Sequence[Axis] | None = None,
     console: Console,
 ) -> tuple[Scan, ...]:
     """Open scans with their labels; all share their classes, found in the labels unless they are `known`.
@@ -120,6 +140,8 @@ def open_scans(
         Classes and "not labelled" as the user gave them.
     known
         Classes of a model.
+    axes
+        What the labels of each scan are planes across; z without it.
     console
         Shows progress.
 
@@ -128,13 +150,16 @@ def open_scans(
     InputError
         If anything cannot be read or does not fit together.
     """
-    sources = [open_source(images, how) for images, _ in places]
+    axes = axes or ["z"] * len(places)
+    sources = [_turned(open_source(images, how), axis) for (images, _), axis in zip(places, axes, strict=True)]
+    if unknown := {str(s.path) for s, axis in zip(sources, axes, strict=True) if axis != "z" and not _edges_known(s)}:
+        console.say(f"voxel size of {', '.join(sorted(unknown))} not known; taken as the same along all axes")
     pictures = [open_pictures(labels, opening=_beside(how)) for _, labels in places]
-    for (images, labels), source, found in zip(places, sources, pictures, strict=True):
+    for (images, labels), source, found, axis in zip(places, sources, pictures, axes, strict=True):
         if images.resolve() == labels.resolve():
             raise SettingError(f"{images}: is given as the images and as the labels")
-        check_sizes(source.volume, found)
-    pairs = [_in_region(s, pair_slices(s.volume.names, p.names)) for s, p in zip(sources, pictures, strict=True)]
+        check_sizes(source.volume, found, axis)
+    pairs = [_in_region(*given, _paired(*given)) for given in zip(sources, pictures, axes, strict=True)]
     classes = known or _find_classes(pictures, stated, unlabelled, console)
     return tuple(
         Scan(
@@ -143,21 +168,47 @@ def open_scans(
             paired,
             classes,
             unlabelled,
-            source.view,
+            _view(source, axis, paired),
             source.region,
             source_hash(source.path),
             cache_for(source.volume),
+            axis,
         )
-        for source, found, paired in zip(sources, pictures, pairs, strict=True)
+        for source, found, paired, axis in zip(sources, pictures, pairs, axes, strict=True)
     )
 
 
-def _in_region(source: Source, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+def _turned(source: Source, axis: Axis) -> Source:
+    """Return a source whose volume and region are seen along `axis`; its field of view is as it was."""
+    if axis == "z":
+        return source
+    refuse_uneven(source.volume, place=source.path, asking=f'axis = "{axis}"')
+    return replace(source, volume=TurnedVolume(source.volume, axis), region=turn_region(source.region, axis))
+
+
+def _edges_known(source: Source) -> bool:
+    return source.volume.voxel_size_um is not None
+
+
+def _view(source: Source, axis: Axis, pairs: Sequence[Pair]) -> FieldOfView:
+    return source.view if axis == "z" else across(source.view, axis, [pair.z for pair in pairs])
+
+
+def _paired(source: Source, pictures: Pictures, axis: Axis) -> tuple[Pair, ...]:
+    if axis == "z":
+        return pair_slices(source.volume.names, pictures.names)
+    return pair_planes(axis, source.volume.shape[0], pictures.names)
+
+
+def _in_region(source: Source, pictures: Pictures, axis: Axis, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
     """Return the labelled slices that lie in the region of interest."""
     kept = tuple(pair for pair in pairs if source.region.z0 <= pair.z < source.region.z1)
     if not kept:
         region = source.region
-        raise SettingError(f"--roi: none of the {len(pairs)} labelled slices lies in z {region.z0} to {region.z1 - 1}")
+        raise SettingError(
+            f"--roi: none of the {len(pairs)} labelled slices of {pictures.path} lies in {axis} {region.z0} to "
+            f"{region.z1 - 1}"
+        )
     return kept
 
 

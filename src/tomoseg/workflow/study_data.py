@@ -16,7 +16,7 @@ from tomoseg.labels import UNLABELLED, parse_classes, parse_value
 from tomoseg.patch_noise import SomeNoisy
 from tomoseg.patches import PatchSource
 from tomoseg.recipe import FAST, POSTER, Recipe
-from tomoseg.slices import Scan, choose_context
+from tomoseg.slices import Scan, choose_context, labelled_numbers
 from tomoseg.splits import Block, Role, Split
 from tomoseg.study import Cell, noisy_places
 from tomoseg.window import Window
@@ -98,14 +98,14 @@ def open_study(settings: StudySettings, console: Console) -> Layout:
         console=console,
     )
     context = choose_context([scan], asked=settings.context)
-    gap = work.choose_gap([scan], context=context) if settings.gap is None else settings.gap
-    labelled = sorted(work.labelled_numbers(scan))
+    gap = work.choose_gap([scan], context=context, reach=0) if settings.gap is None else settings.gap
+    labelled = sorted(labelled_numbers(scan))
     if settings.test is None:
         test = labelled[-max(1, round(_TEST_SHARE * len(labelled))) :]
     else:
         wanted = parse_test(settings.test, depth=scan.volume.shape[0])
-        test = [number for number in labelled if work.labelled_numbers(scan)[number] in wanted]
-    at = work.labelled_numbers(scan)
+        test = [number for number in labelled if labelled_numbers(scan)[number] in wanted]
+    at = labelled_numbers(scan)
     if test and not any((scan.read_label(at[number]) != UNLABELLED).any() for number in test):
         raise SettingError(f"no test slice has a labelled pixel (slices numbered {test[0]} to {test[-1]}); see --test")
     if not test:
@@ -121,7 +121,7 @@ def split_of(layout: Layout, cell: Cell) -> Split:
     """Return the roles of the slices; with a random split they leak."""
     rng = np.random.default_rng([cell.seed, 9])
     (split,) = work.split_scans(
-        [layout.scan],
+        (layout.scan,),
         kind=cell.split,
         gap=layout.gap,
         test=[frozenset(layout.tested(cell.split))],
@@ -205,7 +205,7 @@ def _checks(
 ) -> tuple[Check, ...]:
     """Return a part of every validation image, a share of the images degraded; the same parts for all cells."""
     scan, split = prepared.scans[0], prepared.splits[0]
-    at = work.labelled_numbers(scan)
+    at = labelled_numbers(scan)
     zs = [at[number] for number in split.of("train" if split.block else "validation")]
     _, height, width = scan.volume.shape
     edge = math.isqrt(MOST_PIXELS // max(1, len(zs)))
@@ -294,7 +294,7 @@ def level_of(cell: Cell, settings: StudySettings) -> float:
 
 def tested_slices(prepared: work.Prepared, settings: StudySettings) -> list[TestSlice]:
     """Return the slices that are scored: at most as many as set, evenly spaced in the test."""
-    at = work.labelled_numbers(prepared.scans[0])
+    at = labelled_numbers(prepared.scans[0])
     numbers = prepared.splits[0].of("test")
     n = min(settings.test_slices, len(numbers))
     return [TestSlice(0, at[numbers[int((i + 0.5) * len(numbers) / n)]]) for i in range(n)]

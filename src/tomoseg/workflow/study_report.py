@@ -142,8 +142,8 @@ def curve_rows(study: Study) -> list[list[object]]:
 def compare_pictures(study: Study) -> list[Picture]:
     """Draw input, label, prediction and difference at three levels, for the poster's 50 % model and ours."""
     from tomoseg.model_file import load_model
+    from tomoseg.slices import labelled_numbers
     from tomoseg.workflow.predict import make_runner
-    from tomoseg.workflow.prepare import labelled_numbers
 
     settings, scan = study.settings, study.layout.scan
     numbers = sorted(study.layout.tested(settings.split))

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import tyro
@@ -16,6 +16,7 @@ from pydantic import Field
 
 from tomoseg.errors import SettingError
 from tomoseg.labels import parse_classes, parse_value
+from tomoseg.volume.turned import Axis
 from tomoseg.workflow.common import Reading, Target, limit_threads
 from tomoseg.workflow.console import Bar, Console
 from tomoseg.workflow.reading import open_scans
@@ -79,7 +80,11 @@ class TrainSettings(Reading):
         Field(description="fresh patches, or one (small) or nine (large) fixed crops an image; the recipe's"),
     ] = None
     scans: Annotated[
-        Path | None, Field(description="TOML file of several scans, instead of IMAGES LABELS: [[scan]] images, labels")
+        Path | None,
+        Field(
+            description="TOML file of several scans, or of one along several axes, instead of IMAGES LABELS: [[scan]] "
+            "images, labels, and if wanted test, and axis: z, or y or x for labels on planes across it"
+        ),
     ] = None
     resume: Annotated[bool, Field(description="go on where an interrupted training stopped")] = False
     samples: Annotated[bool, Field(description="keep labelled tiles in the model, for baselines")] = True
@@ -88,11 +93,12 @@ class TrainSettings(Reading):
 
 @dataclass(frozen=True)
 class ScanPlace:
-    """Where a scan lies and which of its slices are for the test."""
+    """Where a scan lies, what its labels are planes across, and which of these are for the test."""
 
     images: Path
     labels: Path
     test: str
+    axis: Axis = "z"
 
 
 def run(settings: TrainSettings, console: Console) -> None:
@@ -107,6 +113,7 @@ def run(settings: TrainSettings, console: Console) -> None:
         how=settings,
         stated=parse_classes(settings.classes) or None,
         unlabelled=parse_value(settings.unlabelled) if settings.unlabelled else None,
+        axes=[place.axis for place in places],
         console=console,
     )
     model, finished = train_on(scans, [place.test for place in places], settings, console)
@@ -131,9 +138,11 @@ def _places(settings: TrainSettings) -> list[ScanPlace]:
 
 
 def load_scans_file(path: Path) -> list[ScanPlace]:
-    """Read a TOML file of scans: a list `scan` of tables with `images`, `labels` and, if wanted, `test`.
+    """Read a TOML file of scans: a list `scan` of tables with `images`, `labels` and, if wanted, `test` and `axis`.
 
-    Relative paths start at the file's folder.
+    Labels with `axis = "y"` are pictures of planes across y (rows z, columns x), with `axis = "x"` across x (rows z,
+    columns y); the last number in a name is the plane, and `test` counts planes along that axis. The same images may
+    come several times. Relative paths start at the file's folder.
 
     Raises
     ------
@@ -149,10 +158,15 @@ def load_scans_file(path: Path) -> list[ScanPlace]:
     places = []
     for table in tables if isinstance(tables, list) else []:
         keys = set(table) if isinstance(table, dict) else set()
-        if not {"images", "labels"} <= keys <= {"images", "labels", "test"}:
-            raise SettingError(f"{path}: a [[scan]] has images, labels and perhaps test; this one has {sorted(keys)}")
+        if not {"images", "labels"} <= keys <= {"images", "labels", "test", "axis"}:
+            raise SettingError(
+                f"{path}: a [[scan]] has images, labels and perhaps test and axis; this one has {sorted(keys)}"
+            )
+        axis = table.get("axis", "z")
+        if axis not in get_args(Axis):
+            raise SettingError(f'{path}: axis = "{axis}" is none of z, y and x')
         images, labels = (path.parent / str(table[key]) for key in ("images", "labels"))
-        places.append(ScanPlace(images, labels, str(table.get("test", "none"))))
+        places.append(ScanPlace(images, labels, str(table.get("test", "none")), axis))
     if not places:
         raise SettingError(f'{path}: names no scan; write [[scan]], images = "folder", labels = "folder" for each')
     return places
@@ -192,7 +206,8 @@ def train_on(
 
     recipe = _adjusted(load_recipe(settings.recipe), settings)
     context = choose_context(scans, asked=recipe.context if settings.context is None else settings.context)
-    gap = work.choose_gap(scans, context=context) if settings.gap is None else settings.gap
+    reach = work.network_for(recipe, scans, context=context).reach
+    gap = work.choose_gap(scans, context=context, reach=reach) if settings.gap is None else settings.gap
     splits = work.split_scans(
         scans,
         kind=settings.split,
@@ -200,7 +215,7 @@ def train_on(
         test=[_tested(scan, text) for scan, text in zip(scans, test, strict=True)],
         rng=np.random.default_rng([settings.seed, 0]),
         n_classes=len(scans[0].classes),
-        halo=work.network_for(recipe, scans, context=context).reach,
+        halo=reach,
     )
     _announce(splits, gap, context, console)
     prepared = work.prepare(
@@ -294,6 +309,7 @@ def _fingerprint(prepared: Prepared, recipe: Recipe, settings: TrainSettings) ->
     from tomoseg.workflow.prepare import fingerprint
 
     ours = settings.model_dump(include={"seed", "steps", "minutes", "noise_std", "split", "roi", "mask"})
+    ours["gap"] = prepared.gap
     return fingerprint(prepared, {**ours, "recipe": recipe.model_dump_json(), "network": repr(prepared.network)})
 
 
