@@ -1,9 +1,11 @@
 """How far the numbers of a segmented phantom are from its truth, which is known below the voxel.
 
-`python benchmarks/quantities.py MODEL [--out results] [--models NAME=MODEL ...]`: MODEL is a default model trained on a
-phantom of another seed, further models stand beside it by name, and so do thresholds, the forest (both fitted to the
-tiles in MODEL) and the true labels, whose errors are the voxels' own. A line of JSON in OUT/quantities.jsonl for each
-noise and way to segment: errors of phase fractions in points, of areas and lines in per cent.
+`python benchmarks/quantities.py MODEL TRAINED [--out results] [--models NAME=MODEL ...]`: MODEL is a default model
+trained on the phantom in the folder TRAINED, of another seed than the one measured, with slices kept for the test;
+these say what its numbers are to be corrected by. Further models stand beside it by name, and so do thresholds, the
+forest (both fitted to the tiles in MODEL) and the true labels, whose errors are the voxels' own. A line of JSON in
+OUT/quantities.jsonl for each noise and way to segment: errors of phase fractions in points, of areas and lines in per
+cent, and whether the truth lies in the interval.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -20,10 +23,10 @@ from tomoseg.baselines import Baseline, Sample, fit_forest, fit_otsu
 from tomoseg.degrade import add_gaussian_noise, noise_std_grey
 from tomoseg.model_file import Model, load_model
 from tomoseg.volume import Region, open_volume
-from tomoseg.workflow import phantom, predict, quantify
+from tomoseg.workflow import evaluate, phantom, predict, quantify
 from tomoseg.workflow.console import Console
 
-SHAPE, SEED = (160, 320, 320), 11
+SHAPE, SEED = (96, 288, 288), 11
 NOISE = (0.0, 5000.0)
 CLASSES = ("pore=0", "YSZ=128", "Ni=255")
 VALUES = np.array([0, 128, 255], np.uint8)
@@ -32,6 +35,7 @@ VALUES = np.array([0, 128, 255], np.uint8)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
+    parser.add_argument("trained", type=Path)
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--out", type=Path, default=Path("results"))
     given = parser.parse_args()
@@ -51,11 +55,24 @@ def main() -> None:
             labels = given.out / f"quantities_{name}_{noise_std:.0f}.zarr"
             predict.run(predict.PredictSettings(model=path, source=scan, out=labels, force=True), Console())
             compare(given.out, name, labels, truth, noise_std=noise_std)
+        corrected = given.out / f"quantities_model_{noise_std:.0f}.zarr"
+        scores = tested(given.model, given.trained, given.out / f"quantities_scores_{noise_std:.0f}", noise_std)
+        compare(given.out, "model, corrected", corrected, truth, noise_std=noise_std, scores=scores, correct=True)
         for name, rival in rivals(load_model(given.model), noise_std).items():
             labels = segmented(
                 scan, rival, load_model(given.model), given.out / f"quantities_{name}_{noise_std:.0f}.tif"
             )
             compare(given.out, name, labels, truth, noise_std=noise_std)
+
+
+def tested(model: Path, trained: Path, out: Path, noise_std: float) -> Path:
+    """Return the scores of the model on the slices that its training kept for the test."""
+    images, labels = trained / "images", trained / "labels"
+    settings = evaluate.EvaluateSettings(
+        model=model, images=images, labels=labels, out=out, noise_std=noise_std, force=True
+    )
+    evaluate.run(settings, Console())
+    return out / "scores.json"
 
 
 def noisy(images: Path, target: Path, noise_std: float) -> Path:
@@ -88,17 +105,27 @@ def segmented(scan: Path, rival: Baseline, model: Model, target: Path) -> Path:
     return target
 
 
-def compare(out: Path, name: str, labels: Path, truth: dict[str, float], *, noise_std: float) -> None:
+def compare(out: Path, name: str, labels: Path, truth: dict[str, float], *, noise_std: float, **how: Any) -> None:
     """Measure a segmentation and record how far each number is from the truth."""
     folder = out / f"quantities_{name.replace(' ', '_')}_{noise_std:.0f}"
     classes = () if labels.suffix == ".zarr" else CLASSES
-    settings = quantify.QuantifySettings(segmentation=labels, out=folder, classes=classes, force=True)
+    settings = quantify.QuantifySettings(segmentation=labels, out=folder, classes=classes, force=True, **how)
     quantify.run(settings, Console())
-    found = {one["name"]: one["value"] for one in json.loads((folder / "quantities.json").read_text())["measurements"]}
+    measured = json.loads((folder / "quantities.json").read_text())["measurements"]
+    found = {one["name"]: one["value"] for one in measured}
+    ends = {one["name"]: one["interval"] for one in measured if one["interval"]}
+    inside = {what: bool(ends[what][0] < truth[what] < ends[what][1]) for what in truth if what in ends}
     errors = {
         what: 100 * (found[what] - value) / (1 if what.startswith("phase") else value) for what, value in truth.items()
     }
-    record(out, "quantities", way=name, noise_std=noise_std, errors={what: round(e, 3) for what, e in errors.items()})
+    record(
+        out,
+        "quantities",
+        way=name,
+        noise_std=noise_std,
+        inside=inside,
+        errors={what: round(e, 3) for what, e in errors.items()},
+    )
 
 
 if __name__ == "__main__":

@@ -187,6 +187,27 @@ def test_an_absent_phase_and_a_single_slice_are_marked_not_defined(phantom: Path
     assert "NaN" not in (tmp_path / "flat" / "quantities.json").read_text()
 
 
+def test_scores_of_labelled_slices_widen_intervals_and_correct_numbers(tmp_path: Path):
+    coarse = np.random.default_rng(0).integers(0, 3, (8, 8, 8), dtype=np.uint8)
+    source = write(tmp_path / "cubes.tif", np.kron(coarse, np.ones((8, 8, 8), np.uint8)))
+    area = "interface area class_0-class_1 per volume"
+    effect = {"labelled": 0.02, "predicted": 0.01, "correction": 2.0, "interval": [1.6, 2.4], "n_blocks": 30}
+    (tmp_path / "scores.json").write_text(json.dumps({"leaky": False, "numbers": {area: effect}}))
+    (tmp_path / "leaky.json").write_text(json.dumps({"leaky": True, "numbers": {area: effect}}))
+    (tmp_path / "odd.json").write_text("[]")
+    plain, both = ("-o", tmp_path / "a"), ("-o", tmp_path / "b", "--scores", tmp_path / "scores.json", "--correct")
+    assert quantify(source, *plain, "--block", 16) == quantify(source, *both, "--block", 16) == 0
+    before, after = numbers(tmp_path / "a")[area], numbers(tmp_path / "b")[area]
+    assert after["value"] == pytest.approx(2 * before["value"])
+    assert after["settings"]["uncorrected"] == before["value"]
+    low, high = after["interval"]
+    assert high - low > 0.75 * before["value"] and "segmentation" in after["interval_contains"]
+    for name in ("leaky.json", "odd.json", "missing.json"):
+        assert quantify(source, "-o", tmp_path / "c", "--scores", tmp_path / name) == 2
+    assert quantify(source, "-o", tmp_path / "c", "--correct") == 2
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

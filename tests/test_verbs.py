@@ -69,6 +69,15 @@ def test_scores_have_all_agreed_keys(scores):
     assert set(scores["classes"]["Ni"]) == {"iou", "dice", "precision", "recall", "support"}
 
 
+def test_scores_tell_what_segmenting_does_to_the_numbers(scores):
+    line = scores["numbers"]["triple-phase boundary density"]
+    assert line["labelled"] > 0 and 0.5 < line["correction"] < 2
+    shares = [scores["numbers"][f"phase fraction {name}"] for name in ("pore", "YSZ", "Ni")]
+    assert sum(one["labelled"] for one in shares) == pytest.approx(1)
+    counts = np.array(scores["confusion"])
+    assert [one["predicted"] for one in shares] == pytest.approx(counts.sum(axis=0) / counts.sum())
+
+
 def test_only_slices_kept_for_the_test_are_scored(scores):
     assert scores["n_slices"] == 8
     assert len(scores["left_out"]) == 32

@@ -22,6 +22,7 @@ from tomoseg.metrics import (
     mean_iou,
 )
 from tomoseg.predict import Runner, read_stack
+from tomoseg.quantify.sections import SHORTEST_TILE, Effect, Tiles, effects, section_tiles
 from tomoseg.slices import Scan, context_slices
 
 Slice = Shaped[np.ndarray, "y x"]
@@ -71,6 +72,7 @@ class SliceScores:
     inside: Confusion
     calibration: CalibrationSums
     boundary: CalibrationSums
+    sections: Tiles
 
     @property
     def confusion(self) -> Confusion:
@@ -120,6 +122,7 @@ def score_slice(runner: Runner, scan: Scan, of: TestSlice, *, noise: Noise, edge
         confusion(label[deep], found[deep], n),
         sums,
         near,
+        section_tiles(label, found, n_classes=n, edge=max(edge, SHORTEST_TILE)),
     )
 
 
@@ -130,9 +133,13 @@ def block_edge(scans: Sequence[Scan], slices: Sequence[TestSlice]) -> int:
 
 
 def independent_blocks(
-    results: Sequence[SliceScores], *, edge: int, along_z: Mapping[int, float]
-) -> Int64[np.ndarray, "block truth predicted"]:
-    """Return the confusion matrices of blocks at least as long as the correlation length along z, y and x.
+    results: Sequence[SliceScores],
+    *,
+    edge: int,
+    along_z: Mapping[int, float],
+    of: Callable[[SliceScores], Shaped[np.ndarray, "block ..."]] = lambda result: result.blocks,
+) -> Shaped[np.ndarray, "block ..."]:
+    """Return the sums, else confusion matrices, of blocks at least as long as the correlation length along z, y and x.
 
     Parameters
     ----------
@@ -142,13 +149,15 @@ def independent_blocks(
         Correlation length in pixels.
     along_z
         Scan -> slices that a pixel's length spans along z.
+    of
+        Gives the sums of a slice's blocks.
     """
-    blocks = []
+    blocks: list[Any] = []
     for scan in sorted({result.of.scan for result in results}):
         its = [result for result in results if result.of.scan == scan]
         groups = group_by_z([result.number for result in its], edge * along_z[scan])
         for group in sorted(set(groups)):
-            blocks.append(sum(r.blocks for r, g in zip(its, groups, strict=True) if g == group))
+            blocks.append(sum(of(r) for r, g in zip(its, groups, strict=True) if g == group))
     return np.concatenate(blocks)
 
 
@@ -180,13 +189,15 @@ class Scores:
     ece: float
     n_slices: int
     intervals: Intervals
+    numbers: dict[str, Effect] = field(default_factory=dict)
     baselines: dict[str, dict[str, float] | None] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the scores as they are written, without the confusion matrix."""
-        plain = asdict(replace(self, intervals=Intervals(self.intervals.level, self.intervals.n_blocks)))
+        plain = asdict(replace(self, intervals=Intervals(self.intervals.level, self.intervals.n_blocks), numbers={}))
         del plain["confusion"], plain["intervals"], plain["baselines"]
         return plain | {
+            "numbers": {name: effect.model_dump() for name, effect in self.numbers.items()},
             "intervals": {name: list(ends) for name, ends in self.intervals.intervals.items()},
             "interval_level": self.intervals.level,
             "n_blocks": self.intervals.n_blocks,
@@ -200,9 +211,10 @@ def summarise(
     blocks: Int64[np.ndarray, "block truth predicted"],
     *,
     names: Sequence[str],
+    sections: Shaped[np.ndarray, "block 2 number"],
     rng: np.random.Generator,
 ) -> Scores:
-    """Sum up the test slices, with intervals from independent `blocks`."""
+    """Sum up the test slices, with intervals from independent `blocks`, and `sections` for the numbers."""
     total: Confusion = np.sum([result.confusion for result in results], axis=0)
     inside: Confusion = np.sum([result.inside for result in results], axis=0)
     calibration, boundary = total_calibration(results)
@@ -219,6 +231,7 @@ def summarise(
         ece=calibration.ece,
         n_slices=len(results),
         intervals=bootstrap(blocks, _statistics(names), rng=rng),
+        numbers=effects(sections, names),
     )
 
 

@@ -84,11 +84,12 @@ def tile_confusions(label: Index, prediction: Index, n_classes: int, *, edge: in
     >>> tile_confusions(label, label, 2, edge=4).sum((1, 2))
     array([20, 25])
     """
-    rows, columns = (_parts(size, edge) for size in label.shape)
+    rows, columns = (even_parts(size, edge) for size in label.shape)
     return np.stack([confusion(label[y, x], prediction[y, x], n_classes) for y in rows for x in columns])
 
 
-def _parts(size: int, edge: int) -> list[slice]:
+def even_parts(size: int, edge: int) -> list[slice]:
+    """Cut a length into parts as even as can be, none shorter than `edge`; a length below that is one part."""
     n = max(1, size // max(1, edge))
     ends = [size * i // n for i in range(n + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]

@@ -45,7 +45,12 @@ def run(settings: DemoSettings, console: Console) -> None:
     )
     evaluate.run(evaluate.EvaluateSettings(model=model, images=images, labels=labels, out=out, **shared), console)
     predict.run(predict.PredictSettings(model=model, source=images, out=out / "segmented", **shared), console)
-    quantify.run(quantify.QuantifySettings(segmentation=out / "segmented", out=out / "numbers", **shared), console)
+    quantify.run(
+        quantify.QuantifySettings(
+            segmentation=out / "segmented", out=out / "numbers", scores=out / "scores.json", **shared
+        ),
+        console,
+    )
     check.run(check.CheckSettings(model=model, source=images, out=out / "check", slices=_LOOKED_AT, **shared), console)
     suggest.run(
         suggest.SuggestSettings(model=model, source=images, out=out / "suggest", slices=_LOOKED_AT, **shared), console

@@ -213,9 +213,12 @@ def _score(
     if not sum(result.calibration.pixels for result in results):
         raise SplitError("no test slice has a labelled pixel; look at --unlabelled, --roi and --mask")
     size = scan.volume.voxel_size_um
-    blocks = score.independent_blocks(results, edge=edge, along_z={0: size[1] / size[0] if size else 1.0})
+    along_z = {0: size[1] / size[0] if size else 1.0}
+    blocks = score.independent_blocks(results, edge=edge, along_z=along_z)
+    sections = score.independent_blocks(results, edge=edge, along_z=along_z, of=lambda result: result.sections)
     names = [item.name for item in model.record.classes]
-    return results, score.summarise(results, blocks, names=names, rng=np.random.default_rng([settings.seed, 3]))
+    rng = np.random.default_rng([settings.seed, 3])
+    return results, score.summarise(results, blocks, names=names, sections=sections, rng=rng)
 
 
 def _baselines(
@@ -376,6 +379,7 @@ def summary(scores: dict[str, Any]) -> list[str]:
         f"accuracy {scores['accuracy']:.4f}{ends('accuracy')}, mean IoU {scores['mean_iou']:.4f}{ends('mean_iou')}",
         "IoU: " + ", ".join(f"{name} {of['iou']:.3f}" for name, of in scores["classes"].items()),
     ]
+    lines += _numbers(scores["numbers"])
     for name, of in scores["baselines"].items():
         if of:
             lines.append(f"  beside it, {name}: accuracy {of['accuracy']:.4f}, mean IoU {of['mean_iou']:.4f}")
@@ -390,3 +394,16 @@ def summary(scores: dict[str, Any]) -> list[str]:
     if scores["why_no_intervals"]:
         lines.append(f"no intervals: {scores['why_no_intervals']}")
     return lines
+
+
+def _numbers(numbers: dict[str, Any]) -> list[str]:
+    """Return the number of each kind that is most wrong."""
+    worst: dict[str, tuple[float, str]] = {}
+    for name, its in numbers.items():
+        if its["correction"] is not None:
+            fraction = name.startswith("phase fraction")
+            error = -100 * its["correction"] if fraction else 100 / its["correction"] - 100
+            kind = name.split()[0]
+            if abs(error) >= abs(worst.get(kind, (0.0, ""))[0]):
+                worst[kind] = error, f"{name} {error:+.2f} {'points' if fraction else '%'}"
+    return [f"most wrong: {', '.join(words for _, words in worst.values())}"] if worst else []

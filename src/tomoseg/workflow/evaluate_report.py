@@ -56,6 +56,7 @@ def evaluation_report(done: Evaluation) -> Report:
         notes=_notes(scores),
         sections=[
             _scores_section(scores, done),
+            _numbers_section(scores),
             _trust_section(scores, done),
             _pictures_section(done),
             _training_section(done.model.record),
@@ -67,6 +68,23 @@ def evaluation_report(done: Evaluation) -> Report:
 def _ends(scores: dict[str, Any], name: str) -> str:
     found = scores["intervals"].get(name)
     return f"{100 * scores['interval_level']:.0f} % interval {found[0]:.4f} to {found[1]:.4f}" if found else ""
+
+
+def _numbers_section(scores: dict[str, Any]) -> Section:
+    """Return what the segmentation does to the numbers that people publish."""
+    rows = []
+    for name, its in scores["numbers"].items():
+        fraction, correction = name.startswith("phase fraction"), its["correction"]
+        error = None if correction is None else -100 * correction if fraction else 100 / correction - 100
+        words = "-" if error is None else f"{error:+.2f} {'points' if fraction else '%'}"
+        rows.append([name, f"{its['labelled']:.4g}", f"{its['predicted']:.4g}", words])
+    notes = dict.fromkeys(its["note"] for its in scores["numbers"].values() if its["note"])
+    return Section(
+        "What it does to the numbers",
+        [Table(["in pixels", "labelled", "predicted", "error"], rows, "; ".join(notes))],
+        "On the labelled pixels: shares, interface length per area (proportional to area per volume), triple points "
+        "per area (proportional to length per volume). tomoseg quantify --scores takes these into its intervals.",
+    )
 
 
 def _headlines(scores: dict[str, Any]) -> list[Headline]:

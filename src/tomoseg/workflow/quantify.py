@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from tomoseg.errors import SettingError
 from tomoseg.provenance import record
+from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
 from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_numbers import lines, measurements
@@ -37,6 +41,13 @@ class QuantifySettings(Reading):
     exclude: Annotated[
         tuple[str, ...], Field(description="classes that count nowhere, like a holder or the outside")
     ] = ()
+    scores: Annotated[
+        Path | None,
+        Field(description="scores.json of evaluate: what segmenting did to the numbers of labelled slices"),
+    ] = None
+    correct: Annotated[
+        bool, Field(description="correct the numbers by it; without, the corrected ones stand beside")
+    ] = False
     sizes: Annotated[
         bool, Field(description="measure the size distribution too; takes longer than all else together")
     ] = False
@@ -63,6 +74,12 @@ class QuantifySettings(Reading):
     def _an_address(cls, address: str | None) -> str | None:
         return checked_address(address)
 
+    @model_validator(mode="after")
+    def _scores_to_correct(self) -> QuantifySettings:
+        if self.correct and self.scores is None:
+            raise ValueError("--correct needs --scores: the scores.json that evaluate wrote for this model")
+        return self
+
 
 def run(settings: QuantifySettings, console: Console) -> None:
     """Measure, print, and write the report."""
@@ -70,6 +87,7 @@ def run(settings: QuantifySettings, console: Console) -> None:
     from tomoseg.report import check_folder
 
     check_folder(settings.out, force=settings.force)
+    effects = load_effects(settings.scores) if settings.scores else {}
     segmentation = open_segmentation(
         settings,
         settings.segmentation,
@@ -86,7 +104,10 @@ def run(settings: QuantifySettings, console: Console) -> None:
         scheduler=settings.scheduler,
         console=console,
     )
-    found = measurements(segmentation, measured)
+    found = [
+        with_segmentation(one, effects[one.name], correct=settings.correct) if one.name in effects else one
+        for one in measurements(segmentation, measured)
+    ]
     for line in lines(found, axis=settings.axis):
         console.result(line)
     from tomoseg.workflow.quantify_report import Measured, write
@@ -96,6 +117,32 @@ def run(settings: QuantifySettings, console: Console) -> None:
     )
     write(settings.out, found, Measured(segmentation, measured, made), axis=settings.axis, force=settings.force)
     console.result(f"report: {settings.out / 'report.html'}")
+
+
+def load_effects(path: Path) -> dict[str, Effect]:
+    """Read what the segmentation did to the numbers of labelled slices, from the scores of `evaluate`.
+
+    Raises
+    ------
+    SettingError
+        If the file holds no such thing, or slices that the model was trained on.
+    """
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        found = read_effects(scores)
+    except OSError as error:
+        raise SettingError(f"--scores {path}: cannot be read: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise SettingError(f"--scores {path}: is no scores.json that can be used here: {_first_line(error)}") from error
+    if scores.get("leaky"):
+        raise SettingError(
+            f"--scores {path}: are LEAKY, of slices that the model has seen; they tell too small an error"
+        )
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _edges(given: tuple[float, ...] | None) -> tuple[float, float, float] | None:

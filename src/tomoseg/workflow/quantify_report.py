@@ -25,6 +25,11 @@ _WARNING = (
     "error comes on top of that, and pixel accuracy does not tell it."
 )
 
+_WITH_SEGMENTATION = (
+    "Intervals of fractions, areas and triple lines contain sampling and the segmentation's error as labelled slices "
+    "show it; others have none. They hold as far as those slices are like this volume."
+)
+
 COLUMNS = ("name", "value", "unit", "low", "high", "interval contains", "method", "source", "note")
 
 
@@ -85,8 +90,12 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         headlines=[Headline(name, _value(by_name[f"phase fraction {name}"]), "of the volume") for name in names]
         + [Headline("Triple-phase boundary", _value(one), f"{one.unit}, all of it") for one in lines],
         sections=sections,
-        notes=[Note(_WARNING, "warning")],
+        notes=[Note(_WITH_SEGMENTATION) if _knows_segmentation(found) else Note(_WARNING, "warning")],
     )
+
+
+def _knows_segmentation(found: Sequence[Measurement]) -> bool:
+    return any("corrected" in one.settings or "uncorrected" in one.settings for one in found)
 
 
 def _value(one: Measurement) -> str:
@@ -119,8 +128,23 @@ def _table(found: Sequence[Measurement], starts: tuple[str, ...]) -> Table:
     """Return the numbers whose names begin so; remarks that several share stand below."""
     chosen = [one for one in found if one.name.startswith(starts)]
     rows = [[one.name, "-" if one.value is None else in_words(one)] for one in chosen]
+    columns = ["quantity", "value (95 % interval)"]
+    if _knows_segmentation(chosen):
+        columns.append("corrected" if _kept(chosen) else "uncorrected")
+        rows = [[*row, _other(one)] for row, one in zip(rows, chosen, strict=True)]
     remarks = dict.fromkeys(one.note for one in chosen if one.note and one.note != WHOLE)
-    return Table(("quantity", "value (95 % interval)"), rows, "; ".join(remarks))
+    return Table(columns, rows, "; ".join(remarks))
+
+
+def _kept(chosen: Sequence[Measurement]) -> bool:
+    """Return whether values are as measured, and corrected ones stand beside."""
+    return any("corrected" in one.settings for one in chosen)
+
+
+def _other(one: Measurement) -> str:
+    """Return the corrected value of one as measured, else the measured one of one that is corrected."""
+    other = one.settings.get("corrected", one.settings.get("uncorrected"))
+    return "" if other is None else number(float(other))
 
 
 def _shares(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:

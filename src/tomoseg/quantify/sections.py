@@ -1,0 +1,200 @@
+"""What a segmentation does to the numbers, measured on labelled slices: predicted beside labelled.
+
+Pixel accuracy hides it: a blurred edge between black and white passes through grey, and a threshold that is right on
+0.988 of the pixels loses nearly all contact of black and white. In a section, interfaces are lines and triple lines are
+points. Their length and number per area are proportional to area and length per volume (E. E. Underwood, Quantitative
+stereology, 1970; for any orientation where sections are isotropic), so the ratio of labelled to predicted carries over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+from tomoseg.intervals import even_parts
+from tomoseg.labels import UNLABELLED
+from tomoseg.quantify.grid import grown, within
+from tomoseg.quantify.measurement import Measurement
+from tomoseg.quantify.sampling import LEVEL, jackknife
+from tomoseg.quantify.surfaces import measure_surfaces, surface_guard
+from tomoseg.quantify.triple_lines import class_triples, line_edges
+from tomoseg.volume import Region
+
+Index = UInt8[np.ndarray, "y x"]
+Tiles = Float64[np.ndarray, "tile 2 number"]
+
+SHORTEST_TILE = 64
+"""Errors are independent over shorter distances than classes; a tile of this edge holds enough interface to count."""
+
+
+class Effect(BaseModel):
+    """A number of the labelled pixels as it is labelled and as it is predicted.
+
+    `correction` is what to add to a predicted fraction, or to multiply other predicted numbers with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    labelled: float = Field(description="fraction; or length, or number of points, per area in pixels")
+    predicted: float
+    correction: float | None = Field(description="None where nothing is predicted, or nothing labelled")
+    interval: tuple[float, float] | None = Field(default=None, description="95 %, of the correction")
+    n_blocks: int = 0
+    note: str | None = None
+
+
+def number_names(classes: Sequence[str]) -> list[str]:
+    """Return the names of the numbers that a section tells, as `quantities.json` has them.
+
+    Examples
+    --------
+    >>> number_names(["a", "b"])
+    ['phase fraction a', 'phase fraction b', 'interface area a-b per volume']
+    """
+    names = [f"phase fraction {name}" for name in classes]
+    names += [f"interface area {a}-{b} per volume" for a, b in combinations(classes, 2)]
+    lines = ["-".join(classes[i] for i in triple) for triple in class_triples(len(classes))]
+    return names + [f"triple-phase boundary density{f' {line}' if len(classes) > 3 else ''}" for line in lines]
+
+
+def section_tiles(label: Index, found: Index, *, n_classes: int, edge: int) -> Tiles:
+    """Return pixels of each class, interface length of each pair, triple points of each triple, labelled and predicted.
+
+    Parameters
+    ----------
+    label, found
+        Class indices of a slice, uint8 (y, x); pixels that are not labelled count in neither.
+    n_classes
+        Number of classes.
+    edge
+        Smallest edge of a tile in pixels.
+
+    Returns
+    -------
+    array (tile, way, number)
+        Way 0 is labelled, 1 predicted; numbers as in `number_names`, in pixels.
+
+    Examples
+    --------
+    >>> label = np.zeros((8, 8), np.uint8)
+    >>> label[:, 4:] = 1
+    >>> section_tiles(label, np.zeros_like(label), n_classes=2, edge=8).tolist()
+    [[[32.0, 32.0, 8.0], [64.0, 0.0, 0.0]]]
+    """
+    ways = label, np.where(label == UNLABELLED, label, found)
+    rows, columns = (even_parts(size, edge) for size in label.shape)
+    return np.stack([[_numbers(way, y, x, n_classes) for way in ways] for y in rows for x in columns])
+
+
+def _numbers(labels: Index, rows: slice, columns: slice, n: int) -> Float64[np.ndarray, " number"]:
+    """Return the numbers of one tile; directions are smoothed over what lies around it as well."""
+    shape = (1, *labels.shape)
+    own = Region(0, 1, rows.start, rows.stop, columns.start, columns.stop)
+    box = grown(own, by=surface_guard(), shape=shape)
+    part = np.ascontiguousarray(labels[box.slices[1:]])[None]
+    inner = Region(*(end for span in within(own, box) for end in (span.start, span.stop)))
+    lengths = measure_surfaces(part, n_classes=n, own=inner).pair_areas
+    points = np.bincount(line_edges(part, n_classes=n, own=inner).triples, minlength=len(class_triples(n)))
+    counts = np.bincount(part[inner.slices].ravel(), minlength=256)[:n]
+    return np.array([*counts, *(lengths[pair] for pair in combinations(range(n), 2)), *points], np.float64)
+
+
+def effects(blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str]) -> dict[str, Effect]:
+    """Return what the segmentation does to each number, with intervals over independent blocks.
+
+    Parameters
+    ----------
+    blocks
+        Sums of `section_tiles` over the tiles of each block; blocks without a labelled pixel do not count.
+    classes
+        Names of the classes.
+
+    Examples
+    --------
+    >>> alike = np.tile([[30.0, 70.0, 10.0], [40.0, 60.0, 8.0]], (9, 1, 1))
+    >>> found = effects(alike, ["a", "b"])
+    >>> found["phase fraction a"].correction, found["interface area a-b per volume"].correction
+    (-0.1, 1.25)
+    """
+    n = len(classes)
+    counted = blocks[blocks[:, 0, :n].sum(axis=1) > 0]
+    return {
+        name: _effect(counted, number, n, is_fraction=number < n) for number, name in enumerate(number_names(classes))
+    }
+
+
+def _effect(blocks: Float64[np.ndarray, "block 2 number"], number: int, n: int, *, is_fraction: bool) -> Effect:
+    pixels = blocks[:, 0, :n].sum(axis=1)
+    sums = np.stack([blocks[:, 0, number], blocks[:, 1, number], pixels], axis=1)
+    labelled, predicted = (float(total / pixels.sum()) for total in sums[:, :2].sum(axis=0))
+    if not is_fraction and not (labelled > 0 and predicted > 0):
+        return Effect(labelled=labelled, predicted=predicted, correction=None, note="nothing to compare")
+
+    def correction(total: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
+        return (total[:1] - total[1:2]) / total[2] if is_fraction else total[:1] / max(float(total[1]), 1e-300)
+
+    spread = jackknife(sums, correction)
+    ends = None if spread.why_not else (float(spread.low[0]), float(spread.high[0]))
+    return Effect(
+        labelled=labelled,
+        predicted=predicted,
+        correction=round(float(spread.values[0]), 12),
+        interval=ends,
+        n_blocks=spread.n_blocks,
+        note=spread.why_not,
+    )
+
+
+def with_segmentation(one: Measurement, effect: Effect, *, correct: bool) -> Measurement:
+    """Return a number whose interval contains the segmentation's error as well, as far as labelled slices tell it.
+
+    The interval lies around the corrected value; the sampling's half width and the correction's add up in squares.
+
+    Parameters
+    ----------
+    one
+        The number of the volume, with its sampling interval if there is one.
+    effect
+        What the segmentation did to this number on labelled slices that the model had not seen.
+    correct
+        Whether the corrected value takes the place of the value; the other one is kept in the settings.
+    """
+    if one.value is None or effect.correction is None:
+        return one
+    is_fraction = one.unit == "1"
+    value = one.value + effect.correction if is_fraction else one.value * effect.correction
+    ends = _both(one, effect, value, scale=1.0 if is_fraction else one.value)
+    kept = {"uncorrected": one.value} if correct else {"corrected": value}
+    contains = (
+        f"sampling, and the segmentation's error on labelled slices ({effect.n_blocks} blocks) at {LEVEL:.0%}, around "
+        "the corrected value"
+    )
+    return one.model_copy(
+        update={
+            "value": value if correct else one.value,
+            "interval": ends,
+            "interval_contains": contains if ends else None,
+            "settings": {**one.settings, **kept},
+            "note": one.note if ends else one.note or effect.note,
+        }
+    )
+
+
+def _both(one: Measurement, effect: Effect, value: float, *, scale: float) -> tuple[float, float] | None:
+    if one.interval is None or effect.interval is None:
+        return None
+    sampling, segmentation = ((ends[1] - ends[0]) / 2 for ends in (one.interval, effect.interval))
+    half = float(np.hypot(sampling, segmentation * scale))
+    return value - half, value + half
+
+
+def read_effects(scores: Mapping[str, object]) -> dict[str, Effect]:
+    """Return the effects that `scores.json` holds; raises ValueError where it holds none."""
+    numbers = scores.get("numbers")
+    if not isinstance(numbers, Mapping) or not numbers:
+        raise ValueError("holds no numbers of labelled slices; evaluate the model again")
+    return {str(name): Effect.model_validate(its) for name, its in numbers.items()}
