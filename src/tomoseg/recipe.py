@@ -1,4 +1,4 @@
-"""Recipes: the network's size and all that steers its training, with the two that have a name."""
+"""Recipes: the network's size and all that steers its training, with the three that have a name."""
 
 from __future__ import annotations
 
@@ -79,7 +79,10 @@ POSTER = Recipe(
     calibrate=False,
 )
 
-RECIPES = {"fast": FAST, "poster": POSTER}
+ROBUST = Recipe(patches=PatchSettings(artefact_share=0.25))
+"""For scans with rings, streaks, blur, drift, beam hardening or correlated noise that the labelled ones don't have."""
+
+RECIPES = {"fast": FAST, "robust": ROBUST, "poster": POSTER}
 
 
 def load_recipe(name: str) -> Recipe:
@@ -99,7 +102,7 @@ def load_recipe(name: str) -> Recipe:
         return RECIPES[name]
     path = Path(name)
     if path.suffix != ".toml":
-        raise SettingError(f"--recipe {name!r} is neither {' nor '.join(RECIPES)} nor a .toml file")
+        raise SettingError(f"--recipe {name!r} is none of {', '.join(RECIPES)}, and no .toml file")
     try:
         return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
