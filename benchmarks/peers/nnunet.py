@@ -11,9 +11,12 @@ F. Isensee et al., 2021, DOI 10.1038/s41592-020-01008-z.
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("nnUNet_def_n_proc", str(os.cpu_count()))  # read when nnU-Net is imported; else it takes 8
+
 import argparse
 import json
-import os
 import shutil
 import time
 from importlib.metadata import version
@@ -102,7 +105,6 @@ def prepared(work: Work, given: argparse.Namespace) -> tuple[dict[str, Any], dic
     home = (given.out / "nnunet").resolve()
     shutil.rmtree(home, ignore_errors=True)
     os.environ |= {f"nnUNet_{name}": str(home / name) for name in ("raw", "preprocessed", "results")}
-    os.environ |= {"nnUNet_n_proc_DA": "0"}  # augments between steps: 5 % of their time, and the seed counts
     described = write_dataset(work, home / "raw" / DATASET)
     extract_fingerprints([NUMBER], num_processes=2)
     plan_experiments([NUMBER])
@@ -146,6 +148,7 @@ def resize(plan: dict[str, Any], *, patch: int, batch: int, features: int) -> No
 
 def trained(plans: dict[str, Any], described: dict[str, Any], work: Work, given: argparse.Namespace) -> TimedTrainer:
     """Return the trainer after its minutes."""
+    os.environ |= {"nnUNet_n_proc_DA": "0"}  # augments between steps: 5 % of their time, and the seed counts
     trainer = TimedTrainer(plans | {"continue_training": False}, "2d", "all", described, torch.device("cpu"))
     if given.noise:
         contrast = np.mean([work.read(z, noise_std=0.0).std() for z in work.zs])  # nnU-Net divides by each slice's own
