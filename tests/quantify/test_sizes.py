@@ -61,7 +61,7 @@ def by_pairs(labels, radii, voxel_size, n_classes):
     return found
 
 
-@given(volume=labelled(longest=7), edge=st.integers(1, 8), voxel_size=voxel_sizes, first=st.integers(1, 4))
+@given(volume=labelled(longest=7), edge=st.integers(2, 8), voxel_size=voxel_sizes, first=st.integers(1, 4))
 @settings(deadline=None, max_examples=100)
 def test_any_blocks_cover_what_balls_at_every_voxel_cover(volume, edge, voxel_size, first):
     labels, n_classes = volume
@@ -73,7 +73,7 @@ def test_any_blocks_cover_what_balls_at_every_voxel_cover(volume, edge, voxel_si
     np.testing.assert_array_equal(sizes.voxels, [(labels == index).sum() for index in range(n_classes)])
 
 
-@given(seed=seeds, edge=st.integers(8, 30), blur=st.sampled_from([1.0, 2.0, 3.0]), masked=st.booleans())
+@given(seed=seeds, edge=st.integers(12, 30), blur=st.sampled_from([1.0, 2.0, 3.0]), masked=st.booleans())
 @settings(deadline=None, max_examples=10)
 def test_guards_of_any_blocks_suffice_for_blobs(seed, edge, blur, masked):
     labels = blobs((24, 31, 28), seed=seed, n_classes=3, blur=blur)
@@ -102,8 +102,8 @@ def test_the_largest_distance_is_that_of_scipy(volume, edge, voxel_size):
     assert largest(labels, edge=edge, voxel_size=voxel_size, most=5.0) == pytest.approx(min(expected, 5.0), rel=1e-6)
 
 
-@given(volume=labelled(longest=6), edge=st.integers(3, 12))
-@settings(deadline=None, max_examples=30)
+@given(volume=labelled(longest=6), edge=st.integers(5, 12))
+@settings(deadline=None, max_examples=20)
 def test_masking_a_frame_and_cropping_it_give_the_same(volume, edge):
     labels, n_classes = volume
     framed = np.pad(labels, 3, constant_values=UNLABELLED)

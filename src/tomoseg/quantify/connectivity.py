@@ -90,7 +90,7 @@ class Parts:
     classes: UInt8[np.ndarray, " part"]
     voxels: Int64[np.ndarray, " part"]
     touches: Bool[np.ndarray, "part 7"]
-    of_block: tuple[Int64[np.ndarray, " local"], ...]
+    of_block: tuple[Int64[np.ndarray, _], ...]
 
 
 def find_parts(labels: Labels, *, number: int, grid: Grid) -> BlockParts:

@@ -212,7 +212,7 @@ def cover_block(
 
 def _centres(
     labels: Labels, distances: Distances, radius: float, place: tuple[slice, slice, slice]
-) -> Bool[np.ndarray, "z y x"]:
+) -> Bool[np.ndarray, "near_z near_y near_x"]:
     """Return where balls of this radius fit, of all classes: none of another class's voxels is inside such a ball."""
     return np.asarray((distances[place] >= radius - _TOLERANCE) & (labels[place] != UNLABELLED))
 
