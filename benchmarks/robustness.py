@@ -32,7 +32,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--shades", type=int, default=0)
     parser.add_argument("--share", type=float, default=0.25)
     parser.add_argument("--only", nargs="*", type=int, default=[-1, *range(len(LEFT_OUT))], help="-1: none")
     given = parser.parse_args()
@@ -48,7 +47,7 @@ def trained(out: Path, folder: Path, left_out: tuple[str, ...], given: argparse.
     """Train with artefacts of all kinds but those left out; return the model's file."""
     kinds = [name for name in KINDS if name not in left_out]
     recipe = out / f"but_{'_'.join(left_out) if kinds else 'all'}.toml"
-    settings = [f"artefact_share = {given.share}", f"artefacts = {kinds}", f"shades = {given.shades}"] if kinds else []
+    settings = [f"artefact_share = {given.share}", f"artefacts = {kinds}"] if kinds else []
     recipe.write_text("\n".join(["[patches]", *settings, ""]), encoding="utf-8")
     model = recipe.with_suffix(".tomoseg")
     if not model.exists():

@@ -149,15 +149,6 @@ def test_noise_and_rings_differ_between_the_slices_of_a_patch():
         assert 0.5 < change[0].std() / change[2].std() < 2
 
 
-def test_a_shaded_patch_is_brighter_and_stronger_by_the_same_everywhere():
-    image = np.tile(np.random.default_rng(5).integers(20_000, 42_000, (32, 32), dtype=np.uint16), (3, 1, 1))
-    noise = SomeArtefacts(1.0, [], SCALE, FreshNoise(0.0, 0.0), shades=1)
-    found = noise.on(image, (0, 0, 0), np.random.default_rng(0))
-    gain, offset = np.polyfit(image.ravel().astype(float), found.ravel(), 1)
-    np.testing.assert_allclose(found, gain * image + offset, atol=0.05)
-    assert 0.8 < gain < 1.2 and abs(gain - 1) > 1e-3
-
-
 def test_only_a_share_of_the_patches_gets_an_artefact():
     hit = [bool(artefacts_on("drift", share=0.3, seed=seed).any()) for seed in range(400)]
     assert 0.23 < np.mean(hit) < 0.37

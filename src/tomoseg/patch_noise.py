@@ -16,8 +16,6 @@ Patch = Shaped[np.ndarray, "channel y x"]
 NoisyPatch = Float32[np.ndarray, "channel y x"]
 
 _STRONGEST = 3.0
-_MOST_SHADE = 0.2
-"""Of the window's width, and of the contrast."""
 
 
 @runtime_checkable
@@ -91,32 +89,19 @@ class SomeArtefacts:
         What the scan's grey values mean.
     noise
         What all patches get afterwards.
-    shades
-        How many times as often as a kind a patch gets another brightness and contrast: what shading of any origin
-        comes to over the width of a patch.
     """
 
     share: float
     kinds: Sequence[Kind]
     scale: GreyScale
     noise: PatchNoise
-    shades: int = 0
 
     def on(self, image: Patch, place: tuple[int, int, int], rng: np.random.Generator) -> NoisyPatch:
         """Return the patch with an artefact, if it gets one, and noise."""
         if rng.random() < self.share:
-            which = int(rng.integers(len(self.kinds) + self.shades))
-            if which < len(self.kinds):
-                kind = self.kinds[which]
-                image = self._degraded(image, kind, strength_between(kind, rng.uniform(0, _STRONGEST)), rng)
-            else:
-                image = self._shaded(image, rng)
+            kind = self.kinds[int(rng.integers(len(self.kinds)))]
+            image = self._degraded(image, kind, strength_between(kind, rng.uniform(0, _STRONGEST)), rng)
         return self.noise.on(image, place, rng)
-
-    def _shaded(self, image: Patch, rng: np.random.Generator) -> NoisyPatch:
-        window = self.scale.window
-        offset, gain = rng.uniform(-_MOST_SHADE, _MOST_SHADE, 2)
-        return np.asarray(image + offset * window.width + gain * (image - window.low), np.float32)
 
     def _degraded(self, image: Patch, kind: Kind, level: float, rng: np.random.Generator) -> NoisyPatch:
         if kind.name == "blur":  # each slice has its own, at hardly any cost

@@ -65,9 +65,6 @@ class PatchSettings(BaseModel):
     artefacts: tuple[str, ...] = Field(
         default=tuple(KINDS), min_length=1, description="the kinds among which one is drawn, its strength at random"
     )
-    shades: int = Field(
-        default=0, ge=0, description="how many times as often as one of them another brightness and contrast is drawn"
-    )
 
     @field_validator("artefacts")
     @classmethod

@@ -180,8 +180,7 @@ def _patch_noise(settings: PatchSettings, std_grey: tuple[float, float], scale: 
     noise = FreshNoise(*std_grey, settings.noise_power)
     if not settings.artefact_share:
         return noise
-    kinds = [find_kind(name) for name in settings.artefacts]
-    return SomeArtefacts(settings.artefact_share, kinds, scale, noise, settings.shades)
+    return SomeArtefacts(settings.artefact_share, [find_kind(name) for name in settings.artefacts], scale, noise)
 
 
 def network_for(recipe: Recipe, scans: Sequence[Scan], *, context: int) -> UNetConfig:
