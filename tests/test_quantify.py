@@ -196,7 +196,7 @@ def test_scores_of_labelled_slices_widen_intervals_and_correct_numbers(tmp_path:
     (tmp_path / "leaky.json").write_text(json.dumps({"leaky": True, "numbers": {area: effect}}))
     (tmp_path / "odd.json").write_text("[]")
     plain, both = ("-o", tmp_path / "a"), ("-o", tmp_path / "b", "--scores", tmp_path / "scores.json", "--correct")
-    assert quantify(source, *plain, "--block", 16) == quantify(source, *both, "--block", 16) == 0
+    assert quantify(source, *plain, "--block", 32) == quantify(source, *both, "--block", 32) == 0
     before, after = numbers(tmp_path / "a")[area], numbers(tmp_path / "b")[area]
     assert after["value"] == pytest.approx(2 * before["value"])
     assert after["settings"]["uncorrected"] == before["value"]
