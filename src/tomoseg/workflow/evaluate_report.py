@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -210,13 +211,20 @@ def _picture(done: Evaluation, result: SliceScores, words: list[str]) -> Picture
     )
 
 
+def _training_words(timing: Mapping[str, float]) -> list[str]:
+    """Return what was done in which time; a model that was adapted saw tiles, and made no passes over slices."""
+    words = [f"{timing['steps']:.0f} steps in {timing['seconds'] / 60:.1f} min"]
+    if "megapixels_seen" in timing:
+        words.append(f"{timing['megapixels_seen']:.1f} megapixels seen")
+    return [*words, f"{timing['passes']:g} passes"] if "passes" in timing else words
+
+
 def _training_section(record: ModelRecord) -> Section:
     timing = record.provenance.timing
     facts = [
         ("network", f"U-Net, channels {'-'.join(map(str, (*record.network.widths, record.network.bottleneck)))}, "
                     f"{record.network.context} context slices on either side"),
-        ("training", f"{timing['steps']:.0f} steps in {timing['seconds'] / 60:.1f} min, "
-                     f"{timing['megapixels_seen']:.1f} megapixels seen, {timing['passes']:g} passes"),
+        ("training", ", ".join(_training_words(timing))),
         ("machine", f"{record.provenance.machine}; matrix products at {timing['matrix_product_gflops']:g} GFLOP/s"),
         ("noise in training", _noise_words(record)),
         ("slices", _role_words(record)),
