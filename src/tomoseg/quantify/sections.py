@@ -192,9 +192,9 @@ def _both(one: Measurement, effect: Effect, value: float, *, scale: float) -> tu
     return value - half, value + half
 
 
-def read_effects(scores: Mapping[str, object]) -> dict[str, Effect]:
+def read_effects(scores: object) -> dict[str, Effect]:
     """Return the effects that `scores.json` holds; raises ValueError where it holds none."""
-    numbers = scores.get("numbers")
+    numbers = scores.get("numbers") if isinstance(scores, Mapping) else None
     if not isinstance(numbers, Mapping) or not numbers:
         raise ValueError("holds no numbers of labelled slices; evaluate the model again")
     return {str(name): Effect.model_validate(its) for name, its in numbers.items()}
