@@ -23,7 +23,7 @@ from tomoseg.labels import UNLABELLED
 from tomoseg.metrics import confusion, mean_iou
 from work import Work, open_work, parser, peak_mb, record
 
-WEIGHTS = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 20.0, 30.0, 45.0)
+WEIGHTS = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 9.0, 14.0, 20.0, 30.0, 45.0)
 """Of an interface, in nats a pixel of its length (in 3D: of its area)."""
 ITERATIONS = 300
 REACH = 2
