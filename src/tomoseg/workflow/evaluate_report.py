@@ -25,7 +25,7 @@ from tomoseg.report import (
     write_report,
 )
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.evaluate import Evaluation
+from tomoseg.workflow.evaluate import Evaluation, number_error
 
 _BASELINE_WORDS = {
     "majority": "commonest class",
@@ -75,8 +75,8 @@ def _numbers_section(scores: dict[str, Any]) -> Section:
     """Return what the segmentation does to the numbers that people publish."""
     rows = []
     for name, its in scores["numbers"].items():
-        fraction, correction = name.startswith("phase fraction"), its["correction"]
-        error = None if correction is None else -100 * correction if fraction else 100 / correction - 100
+        fraction = name.startswith("phase fraction")
+        error = number_error(its, fraction=fraction)
         words = "-" if error is None else f"{error:+.2f} {'points' if fraction else '%'}"
         rows.append([name, f"{its['labelled']:.4g}", f"{its['predicted']:.4g}", words])
     notes = dict.fromkeys(its["note"] for its in scores["numbers"].values() if its["note"])
