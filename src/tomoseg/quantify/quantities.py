@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -12,8 +12,9 @@ from jaxtyping import Float64, Int64
 from tomoseg.quantify.chords import Chords, mean_chord
 from tomoseg.quantify.connectivity import Parts, Status, connectivity
 from tomoseg.quantify.measurement import Measurement
+from tomoseg.quantify.names import Names
 from tomoseg.quantify.phases import PhaseCounts, integral_range, scatter, volume_needed
-from tomoseg.quantify.sampling import Spread, independent_blocks, jackknife
+from tomoseg.quantify.sampling import Spread, Sums, Values, independent_blocks, jackknife
 from tomoseg.quantify.sizes import Sizes, covered_shares, median_diameter
 from tomoseg.quantify.surfaces import SURFACE_SIGMA, SurfaceSums
 from tomoseg.quantify.triple_lines import LINE_SIGMA, LineSums, class_triples
@@ -31,26 +32,6 @@ _NORMALS = "voxel faces weighted by the local normal"
 _TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
 _FACES = "parts connected by voxel faces"
 WHOLE = "a property of the scan as a whole: one sample"
-
-
-@dataclass(frozen=True)
-class Names:
-    """What the numbers are called, and the unit of length that they are in.
-
-    Attributes
-    ----------
-    classes
-        Names of the classes.
-    length
-        `um`, or `voxel` where no voxel size is known.
-    """
-
-    classes: tuple[str, ...]
-    length: str
-
-    def pair(self, i: int, j: int) -> str:
-        """Return the name of a pair of classes."""
-        return f"{self.classes[i]}-{self.classes[j]}"
 
 
 @dataclass(frozen=True)
@@ -77,25 +58,21 @@ class Counted:
     cells: Int64[np.ndarray, "block axis"]
     edges: tuple[float, float, float]
     correlation: float
-    groups: Int64[np.ndarray, " block"] = field(init=False)
 
-    def __post_init__(self) -> None:
-        found = independent_blocks(self.cells, self.edges, length=self.correlation)
-        object.__setattr__(self, "groups", found)
-
-    def spread(self, sums: Float64[np.ndarray, "block sum"], statistic: object) -> Spread:
+    def spread(self, sums: Float64[np.ndarray, "block sum"], statistic: Callable[[Sums], Values]) -> Spread:
         """Return numbers of the whole with their intervals over independent blocks."""
-        together = np.zeros((int(self.groups.max()) + 1, sums.shape[1]))
-        np.add.at(together, self.groups, sums)
-        return jackknife(together, statistic)  # type: ignore[arg-type]
+        groups = independent_blocks(self.cells, self.edges, length=self.correlation)
+        together = np.zeros((int(groups.max()) + 1, sums.shape[1]))
+        np.add.at(together, groups, sums)
+        return jackknife(together, statistic)
 
 
 def phase_fractions(counted: Counted, names: Names) -> list[Measurement]:
     """Return the share of each class in the voxels that count."""
     found = counted.spread(counted.voxels.astype(np.float64), lambda sums: sums / sums.sum())
     return [
-        _sampled(f"phase fraction {name}", found, order, unit="1", method="share of voxels")
-        for order, name in enumerate(names.classes)
+        _sampled(names.fraction(order), found, order, unit="1", method="share of voxels")
+        for order in range(len(names.classes))
     ]
 
 
@@ -167,7 +144,7 @@ def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
         [np.concatenate([one.areas.ravel(), one.stair_areas.ravel(), one.volumes]) for one in counted.surfaces]
     )
 
-    def densities(its: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
+    def densities(its: Sums) -> Values:
         areas, stairs = its[: 3 * n * n].reshape(3, n, n), its[3 * n * n : -3].reshape(3, n, n)
         smooth, rough = (SurfaceSums(one, one, its[-3:]).densities for one in (areas, stairs))
         return np.array([*smooth.sum(axis=0), *(smooth[pair] for pair in pairs), *(rough[pair] for pair in pairs)])
@@ -176,7 +153,7 @@ def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
     settings: dict[str, object] = {"sigma_voxels": SURFACE_SIGMA}
     why = [_no_area(counted, (i,), names) for i in range(n)] + [_no_area(counted, pair, names) for pair in pairs]
     named = [f"surface area {name} per volume" for name in names.classes]
-    named += [f"interface area {names.pair(*pair)} per volume" for pair in pairs]
+    named += [names.area(*pair) for pair in pairs]
     stairs = [None] * n + [float(found.values[n + len(pairs) + i]) for i in range(len(pairs))]
     return [
         _sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no,
@@ -193,24 +170,18 @@ def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
     )
     size = 3 * len(triples)
 
-    def densities(its: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
+    def densities(its: Sums) -> Values:
         lengths, stairs = its[:size].reshape(3, -1), its[size : 2 * size].reshape(3, -1)
         return np.concatenate([LineSums(one, one, its[-3:]).densities for one in (lengths, stairs)])
 
     found = counted.spread(sums, densities)
     return [
-        _sampled(line_name(triple, names), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
-                 why_not=_no_area(counted, triple, names) or _flat(counted.lines[0].volumes, counted),
+        _sampled(names.line(triple), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
+                 why_not=_no_area(counted, triple, names),
                  settings={"sigma_voxels": LINE_SIGMA, "counted_in_full": float(found.values[len(triples) + order])})
         for order, triple in enumerate(triples)
         if n > 2
     ]  # fmt: skip
-
-
-def line_name(triple: tuple[int, int, int], names: Names) -> str:
-    """Return what a triple's line density is called: the only one is just called triple-phase boundary."""
-    one = "-".join(names.classes[i] for i in triple)
-    return "triple-phase boundary density" + (f" {one}" if len(names.classes) > 3 else "")
 
 
 def line_activity(
@@ -221,7 +192,7 @@ def line_activity(
     volume = float(np.mean(total))
     found = []
     for order, triple in enumerate(class_triples(len(names.classes))):
-        no = _no_area(counted, triple, names) or _flat(counted.lines[0].volumes, counted)
+        no = _no_area(counted, triple, names)
         for axis, its in enumerate(activity[:, order]):
             for status, word in (
                 (Status.PERCOLATES, "active"),
@@ -230,7 +201,7 @@ def line_activity(
             ):
                 found.append(
                     Measurement(
-                        name=f"{line_name(triple, names)}, {word} along {AXES[axis]}",
+                        name=f"{names.line(triple)}, {word} along {AXES[axis]}",
                         value=None if no or not volume else float(its[status]) / volume,
                         unit=f"{names.length}/{names.length}3",
                         method=f"{_TANGENTS}; active where all three phases percolate, inactive where one is isolated",
@@ -310,9 +281,10 @@ def _no_area(counted: Counted, classes: Sequence[int], names: Names) -> str | No
     for i in classes:
         if not voxels[i]:
             return _absent(names.classes[i])
-    return _flat(counted.surfaces[0].volumes, counted)
+    return _flat(counted)
 
 
-def _flat(volumes: Float64[np.ndarray, " axis"], counted: Counted) -> str | None:
+def _flat(counted: Counted) -> str | None:
+    """Return along which axis the volume is a single slice, where nothing of three dimensions is defined."""
     flat = [axis for axis in range(3) if round(counted.edges[axis] * (counted.cells[:, axis].max() + 1)) == 1]
     return f"not defined: the volume is one voxel thick along {AXES[flat[0]]}" if flat else None

@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from tomoseg.intervals import even_parts
 from tomoseg.labels import UNLABELLED
-from tomoseg.quantify.grid import grown, within
 from tomoseg.quantify.measurement import Measurement
+from tomoseg.quantify.names import Names
 from tomoseg.quantify.sampling import LEVEL, jackknife
-from tomoseg.quantify.surfaces import measure_surfaces, surface_guard
-from tomoseg.quantify.triple_lines import class_triples, line_edges
+from tomoseg.quantify.surfaces import SURFACE_SIGMA, weighted_faces
+from tomoseg.quantify.triple_lines import class_triples, points_of_slice
 from tomoseg.volume import Region
 
 Index = UInt8[np.ndarray, "y x"]
@@ -59,10 +59,9 @@ def number_names(classes: Sequence[str]) -> list[str]:
     >>> number_names(["a", "b"])
     ['phase fraction a', 'phase fraction b', 'interface area a-b per volume']
     """
-    names = [f"phase fraction {name}" for name in classes]
-    names += [f"interface area {a}-{b} per volume" for a, b in combinations(classes, 2)]
-    lines = ["-".join(classes[i] for i in triple) for triple in class_triples(len(classes))]
-    return names + [f"triple-phase boundary density{f' {line}' if len(classes) > 3 else ''}" for line in lines]
+    n, names = len(classes), Names(tuple(classes), "voxel")
+    found = [names.fraction(i) for i in range(n)] + [names.area(i, j) for i, j in combinations(range(n), 2)]
+    return found + [names.line(triple) for triple in class_triples(n)]
 
 
 def section_tiles(label: Index, found: Index, *, n_classes: int, edge: int) -> Tiles:
@@ -89,22 +88,31 @@ def section_tiles(label: Index, found: Index, *, n_classes: int, edge: int) -> T
     >>> section_tiles(label, np.zeros_like(label), n_classes=2, edge=8).tolist()
     [[[32.0, 32.0, 8.0], [64.0, 0.0, 0.0]]]
     """
-    ways = label, np.where(label == UNLABELLED, label, found)
     rows, columns = (even_parts(size, edge) for size in label.shape)
-    return np.stack([[_numbers(way, y, x, n_classes) for way in ways] for y in rows for x in columns])
+    tiles = _tile_of_pixels(rows, columns)
+    ways = label, np.where(label == UNLABELLED, label, found)
+    return np.stack([_numbers(way, tiles, n_classes) for way in ways], axis=1)
 
 
-def _numbers(labels: Index, rows: slice, columns: slice, n: int) -> Float64[np.ndarray, " number"]:
-    """Return the numbers of one tile; directions are smoothed over what lies around it as well."""
-    shape = (1, *labels.shape)
-    own = Region(0, 1, rows.start, rows.stop, columns.start, columns.stop)
-    box = grown(own, by=surface_guard(), shape=shape)
-    part = np.ascontiguousarray(labels[box.slices[1:]])[None]
-    inner = Region(*(end for span in within(own, box) for end in (span.start, span.stop)))
-    lengths = measure_surfaces(part, n_classes=n, own=inner).pair_areas
-    points = np.bincount(line_edges(part, n_classes=n, own=inner).triples, minlength=len(class_triples(n)))
-    counts = np.bincount(part[inner.slices].ravel(), minlength=256)[:n]
-    return np.array([*counts, *(lengths[pair] for pair in combinations(range(n), 2)), *points], np.float64)
+def _tile_of_pixels(rows: Sequence[slice], columns: Sequence[slice]) -> Int64[np.ndarray, "y x"]:
+    """Return the number of the tile that each pixel lies in."""
+    y, x = (np.repeat(np.arange(len(parts)), [p.stop - p.start for p in parts]) for parts in (rows, columns))
+    return np.add.outer(y * len(columns), x)
+
+
+def _numbers(labels: Index, tiles: Int64[np.ndarray, "y x"], n: int) -> Float64[np.ndarray, "tile number"]:
+    """Return the numbers of a slice by tile; a face and a point belong to the tile of their lowest pixel."""
+    n_tiles, pairs, triples = int(tiles.max()) + 1, list(combinations(range(n), 2)), len(class_triples(n))
+    found = np.zeros((n_tiles, n + len(pairs) + triples))
+    counted = np.bincount(tiles.ravel() * 256 + labels.ravel(), minlength=256 * n_tiles).reshape(n_tiles, 256)
+    found[:, :n] = counted[:, :n]
+    whole = Region.whole((1, *labels.shape))
+    for faces in weighted_faces(labels[None], n_classes=n, voxel_size=(1.0, 1.0, 1.0), own=whole, sigma=SURFACE_SIGMA):
+        at = tiles[faces.places[1], faces.places[2]]
+        found[:, n + pairs.index(faces.pair)] += np.bincount(at, weights=faces.weights, minlength=n_tiles)
+    places, which = points_of_slice(labels, n_classes=n)
+    np.add.at(found, (tiles[places[0], places[1]], n + len(pairs) + which), 1)
+    return found
 
 
 def effects(blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str]) -> dict[str, Effect]:

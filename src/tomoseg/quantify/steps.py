@@ -30,7 +30,7 @@ VoxelSize = tuple[float, float, float]
 _REACH = 3.0  # Gaussians are cut at so many sigmas
 
 Labels = UInt8[np.ndarray, "z y x"]
-Fields = list[Float32[np.ndarray, "z y x"]]
+Fields = list[Float32[np.ndarray, "z y x"] | None]
 
 
 @dataclass(frozen=True)
@@ -128,21 +128,39 @@ def cosines(
     >>> [round(float(along[20]), 2) for along in found[1:]]
     [0.71, 0.71]
     """
-    places = [one.places for one in steps]
-    low = np.min([place.min(axis=1, initial=np.iinfo(np.int32).max) for place in places], axis=0) - 1
-    shape = np.max([place.max(axis=1, initial=0) for place in places], axis=0) - low + 2
-    fields = []
+    low, shape, still = _box(steps)
+    fields: Fields = []
     for axis, (one, size) in enumerate(zip(steps, sizes, strict=True)):
+        if not one.signs.size:
+            fields.append(None)
+            continue
         field = np.zeros(shape, np.float32)
         field[tuple(one.places - low[:, None])] = size * one.signs
         # The mean of two neighbours along `axis`, taken below, adds a variance of 1/4.
         stds = np.sqrt(np.maximum(0, np.square(sigma) - 0.25 * (np.arange(3) == axis)))
+        stds[still] = 0.0
         fields.append(ndimage.gaussian_filter(field, stds, mode="constant", truncate=_REACH, output=field))
     found = []
     for axis, one in enumerate(steps):
-        index = np.ravel_multi_index(tuple(one.places - low[:, None]), shape)
+        index = np.ravel_multi_index(tuple(one.places - low[:, None]), tuple(shape))
         found.append(one.signs * _component(fields, index, axis, up=-1 if lines else 1))
     return found
+
+
+def _box(
+    steps: list[Steps],
+) -> tuple[Int32[np.ndarray, " axis"], Int32[np.ndarray, " axis"], Bool[np.ndarray, " axis"]]:
+    """Return where the steps begin along each axis and how far they reach, a voxel more on either side.
+
+    Last, along which axes they stand still: all in one plane, none leading out of it, as in a slice. Smoothing along
+    these changes all alike and is left out, and so is the voxel on either side.
+    """
+    places = [one.places for one in steps]
+    low = np.min([place.min(axis=1, initial=np.iinfo(np.int32).max) for place in places], axis=0)
+    high = np.max([place.max(axis=1, initial=0) for place in places], axis=0)
+    still = (low == high) & np.array([not one.signs.size for one in steps])
+    margin = np.where(still, 0, 1).astype(np.int32)
+    return low - margin, high - low + 1 + 2 * margin, still
 
 
 def _component(fields: Fields, index: np.ndarray, axis: int, *, up: int) -> Float[np.ndarray, " step"]:
@@ -153,9 +171,15 @@ def _component(fields: Fields, index: np.ndarray, axis: int, *, up: int) -> Floa
     less than the others would bias the direction. `up` is 1 for faces, whose centres are above their lower voxels', and
     -1 for edges, whose centres are below the corner above their lowest voxel.
     """
-    strides = [stride // fields[0].itemsize for stride in fields[0].strides]
+    mine = fields[axis]
+    if mine is None:
+        return np.zeros(0, np.float32)
+    strides = [stride // mine.itemsize for stride in mine.strides]
     means = []
     for other, field in enumerate(fields):
+        if field is None:  # nothing leads that way
+            means.append(np.zeros(len(index), np.float32))
+            continue
         values, there, back = field.ravel(), up * strides[axis], -up * strides[other]
         means.append((values[index] + values[index + there] + values[index + back] + values[index + there + back]) / 4)
     norm = np.sqrt(sum(mean**2 for mean in means))

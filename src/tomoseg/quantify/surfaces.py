@@ -6,10 +6,11 @@ estimated around it. Counted in full (`stair_areas`) faces are about 1.5 times t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, UInt8
+from jaxtyping import Float, Float64, Int32, Int64, UInt8
 
 from tomoseg.labels import UNLABELLED
 from tomoseg.quantify.steps import (
@@ -127,21 +128,53 @@ def measure_surfaces(
     >>> measure_surfaces(labels, n_classes=2).pair_areas.tolist()
     [[0.0, 64.0], [64.0, 0.0]]
     """
-    check_classes(labels, n_classes)
     own = own or Region.whole(labels.shape)
     volume = float(np.prod(voxel_size))
-    sizes = volume / voxel_size[0], volume / voxel_size[1], volume / voxel_size[2]
-    faces = [_faces(labels, axis, n_classes) for axis in range(3)]
     areas, stairs = np.zeros((2, 3, n_classes, n_classes))
-    for pair in _pairs(faces, own, n_classes):
-        steps = [_of_pair(places, codes, pair, n_classes) for places, codes in faces]
+    for faces in weighted_faces(labels, n_classes=n_classes, voxel_size=voxel_size, own=own, sigma=sigma):
+        size = volume / voxel_size[faces.axis]
+        for at in (faces.pair, faces.pair[::-1]):
+            areas[(faces.axis, *at)] = size * faces.weights.sum(dtype=np.float64)
+            stairs[(faces.axis, *at)] = size * len(faces.weights)
+    return SurfaceSums(areas, stairs, volume * _sites(labels, own))
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The faces of one interface with their normals along one axis.
+
+    Attributes
+    ----------
+    pair
+        The two classes, the lower index first.
+    axis
+        Of the normals.
+    places
+        Index (z, y, x) of each face's lower voxel, int32 (axis, face).
+    weights
+        The local normal's component along `axis`, float32 (face,).
+    """
+
+    pair: tuple[int, int]
+    axis: int
+    places: Int32[np.ndarray, "axis face"]
+    weights: Float[np.ndarray, " face"]
+
+
+def weighted_faces(
+    labels: Labels, *, n_classes: int, voxel_size: VoxelSize, own: Region, sigma: float
+) -> Iterator[Faces]:
+    """Yield the faces that a block owns, for each pair of classes and axis; parameters as in `measure_surfaces`."""
+    check_classes(labels, n_classes)
+    volume = float(np.prod(voxel_size))
+    sizes = volume / voxel_size[0], volume / voxel_size[1], volume / voxel_size[2]
+    found = [_faces(labels, axis, n_classes) for axis in range(3)]
+    for pair in _pairs(found, own, n_classes):
+        steps = [_of_pair(places, codes, pair, n_classes) for places, codes in found]
         weights = cosines(steps, sizes=sizes, sigma=sigma_in_voxels(sigma, voxel_size), lines=False)
         for axis, (one, weight) in enumerate(zip(steps, weights, strict=True)):
             mine = inside(one.places, own)
-            for at in (pair, pair[::-1]):
-                areas[(axis, *at)] = sizes[axis] * weight[mine].sum(dtype=np.float64)
-                stairs[(axis, *at)] = sizes[axis] * mine.sum()
-    return SurfaceSums(areas, stairs, volume * _sites(labels, own))
+            yield Faces(pair, axis, one.places[:, mine], weight[mine])
 
 
 def _neighbours(labels: Labels, axis: int) -> tuple[UInt8[np.ndarray, "_ _ _"], UInt8[np.ndarray, "_ _ _"]]:

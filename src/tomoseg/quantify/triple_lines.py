@@ -14,7 +14,7 @@ from itertools import combinations
 from operator import and_
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, Shaped
+from jaxtyping import Float64, Int32, Int64, Shaped, UInt8
 
 from tomoseg.labels import UNLABELLED
 from tomoseg.quantify.steps import (
@@ -219,6 +219,21 @@ def line_edges(
             both = np.full(len(lengths), triple), np.full(len(lengths), axis)
             parts.append(LineEdges(*both, lengths, one.places[:, mine].T))
     return LineEdges(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(LineEdges)))
+
+
+def points_of_slice(
+    labels: UInt8[np.ndarray, "y x"], *, n_classes: int
+) -> tuple[Int32[np.ndarray, "2 point"], Int64[np.ndarray, " point"]]:
+    """Return the lowest pixel (y, x) at each point where three classes meet in a slice, and which of `class_triples`.
+
+    Examples
+    --------
+    >>> places, triples = points_of_slice(np.array([[0, 0], [1, 2]], np.uint8), n_classes=3)
+    >>> places.T.tolist(), triples.tolist()
+    ([[0, 0]], [0])
+    """
+    steps, triples = _edges(labels[None], 0, n_classes)
+    return steps.places[1:], triples
 
 
 def _around(axis: int) -> Int32[np.ndarray, "voxel axis"]:
