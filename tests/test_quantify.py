@@ -227,6 +227,29 @@ def test_wrong_input_is_one_clear_line(words, says, phantom: Path, tmp_path: Pat
     assert not (tmp_path / "q").exists()
 
 
+def test_slices_far_apart_are_no_volume_unless_their_distance_is_stated(tmp_path: Path, capsys):
+    (tmp_path / "slices").mkdir()
+    for number in (0, 50, 100):
+        tifffile.imwrite(tmp_path / f"slices/plug_{number:04d}.tif", np.eye(40, dtype=np.uint8))
+    assert quantify(tmp_path / "slices", "-o", tmp_path / "q", "--voxel-size", 2) == 2
+    assert "numbered 0, 50, 100 ..., they are no neighbours" in capsys.readouterr().err
+    assert quantify(tmp_path / "slices", "-o", tmp_path / "q", "--voxel-size", 100, 2, 2) == 0
+
+
+def test_the_terminal_tells_corrected_numbers_and_why_there_are_no_intervals(tmp_path: Path, capsys):
+    source = write(tmp_path / "a.tif", np.kron(np.indices((4, 4, 4)).sum(0) % 2, np.ones((8, 8, 8))))
+    area = "interface area class_0-class_1 per volume"
+    effect = {"labelled": 0.02, "predicted": 0.016, "correction": 1.25, "n_blocks": 3}
+    (tmp_path / "scores.json").write_text(json.dumps({"numbers": {area: effect}}))
+    assert quantify(source, "-o", tmp_path / "q", "--scores", tmp_path / "scores.json") == 0
+    told = capsys.readouterr().out.splitlines()
+    value = numbers(tmp_path / "q")[area]["value"]
+    assert any(line.startswith(area) and line.endswith(f"corrected {1.25 * value:.4g}") for line in told)
+    assert [line for line in told if line.startswith("no intervals")] == [
+        "no intervals: the volume holds 1 independent block; it takes 8"
+    ]
+
+
 def test_a_scan_is_no_segmentation(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     assert quantify(source, "-o", tmp_path / "q") == 2
     assert "segment it first: tomoseg predict" in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class FieldOfView:
         Voxels of the volume along (z, y, x).
     source
         Slice number -> mask (y, x), true inside.
+    all_inside
+        Whether it is known that all pixels count, so that nobody needs to look.
 
     Examples
     --------
@@ -42,6 +44,7 @@ class FieldOfView:
 
     shape: tuple[int, int, int]
     source: Callable[[int], Mask]
+    all_inside: bool = False
 
     def inside(self, z: int) -> Mask:
         """Return which pixels (y, x) of the slice `z` count."""
@@ -56,7 +59,7 @@ def everything(shape: tuple[int, int, int]) -> FieldOfView:
     >>> int(everything((4, 2, 3)).inside(0).sum())
     6
     """
-    return same_for_all(np.ones(shape[1:], np.bool_), shape=shape)
+    return replace(same_for_all(np.ones(shape[1:], np.bool_), shape=shape), all_inside=True)
 
 
 def same_for_all(mask: Mask, *, shape: tuple[int, int, int]) -> FieldOfView:

@@ -90,7 +90,9 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
     refuse_other_type(model.record, scan.volume)
     held_out = held_out_of(scan, model, console)
     chosen = _choose(scan, held_out, settings, console)
-    scan, crossed = _away_from_planes(scan, held_out, chosen, model, settings, console)
+    scan, crossed = _away_from_planes(
+        scan, held_out, chosen=chosen, gap=model.record.gap, whole=settings.include_training, console=console
+    )
     runner = make_runner(model)
     noise = _noise(settings, model, scan)
     results, scores = _score(scan, chosen, runner, noise, model, settings, console)
@@ -120,9 +122,10 @@ def held_out_of(scan: Scan, model: Model, console: Console) -> HeldOut:
 def _away_from_planes(
     scan: Scan,
     held_out: HeldOut,
+    *,
     chosen: Sequence[TestSlice],
-    model: Model,
-    settings: EvaluateSettings,
+    gap: int,
+    whole: bool,
     console: Console,
 ) -> tuple[Scan, dict[str, Any]]:
     """Leave out, of the test slices, what lies too near to planes across y and x that the model has seen.
@@ -132,16 +135,16 @@ def _away_from_planes(
     """
     from tomoseg.crossing import away_from
 
-    if settings.include_training or not held_out.planes:
+    if whole or not held_out.planes:
         return scan, {}
     reserved = {z for z, number in enumerate(scan.numbers) if number in set(held_out.reserved)}
-    away = away_from(scan, held_out.planes, gap=model.record.gap, excepted=reserved)
+    away = away_from(scan, held_out.planes, gap=gap, excepted=reserved)
     before, after = (sum(int((one.read_label(of.z) != UNLABELLED).sum()) for of in chosen) for one in (scan, away))
     share = 1 - after / max(1, before)
     planes = " and ".join(f"{len(numbers)} across {axis}" for axis, numbers in held_out.planes.items())
     told = (
         f"{100 * share:.1f} % of the labelled pixels of {len(chosen)} test slices, nearer than the gap of "
-        f"{model.record.gap} to planes that the model has seen ({planes})"
+        f"{gap} to planes that the model has seen ({planes})"
     )
     if before and not after:
         raise SplitError(f"nothing is left to test: {told}. Train with --test z0:z1, or label slices of another scan")

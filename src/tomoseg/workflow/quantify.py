@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from tomoseg.errors import SettingError
 from tomoseg.provenance import record
 from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
+from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_numbers import lines, measurements
@@ -95,6 +96,7 @@ def run(settings: QuantifySettings, console: Console) -> None:
         exclude=settings.exclude,
         voxel_size=_edges(settings.voxel_size),
     )
+    refuse_slices_apart(segmentation, settings.voxel_size)
     effects = load_effects(settings.scores, segmentation) if settings.scores else {}
     if segmentation.voxel_size_um is None:
         console.warn("no voxel size is known: lengths are in voxels. State it with --voxel-size, in micrometres")
@@ -118,6 +120,23 @@ def run(settings: QuantifySettings, console: Console) -> None:
     )
     write(settings.out, found, Measured(segmentation, measured, made), axis=settings.axis, force=settings.force)
     console.result(f"report: {settings.out / 'report.html'}")
+
+
+def refuse_slices_apart(segmentation: Segmentation, voxel_size: tuple[float, ...] | None) -> None:
+    """Refuse slices that are no neighbours, whose distance nobody stated: stacked, they are no volume.
+
+    Raises
+    ------
+    SettingError
+        If the numbers in the slices' names leave some out, and no voxel size along z, y and x is given.
+    """
+    region = segmentation.source.region
+    numbers = slice_numbers(segmentation.source.volume.names[region.z0 : region.z1])
+    if set(np.diff(numbers).tolist()) - {1} and len(voxel_size or ()) != 3:
+        raise SettingError(
+            f"{segmentation.source.path}: the slices are numbered {', '.join(map(str, numbers[:4]))} ..., they are no "
+            "neighbours, and stacked no volume. If they are evenly spaced and near enough, state --voxel-size Z Y X"
+        )
 
 
 def load_effects(path: Path, segmentation: Segmentation) -> dict[str, Effect]:

@@ -8,10 +8,9 @@ import numpy as np
 
 from tomoseg.intervals import correlation_length
 from tomoseg.quantify import Measurement
+from tomoseg.quantify.names import Names
 from tomoseg.quantify.quantities import (
-    WHOLE,
     Counted,
-    Names,
     chord_lengths,
     connectivities,
     euler_densities,
@@ -93,9 +92,17 @@ def lines(found: Sequence[Measurement], *, axis: str) -> list[str]:
     others = tuple(f" along {other}" for other in "zyx" if other != axis)
     shown = [one for one in found if not one.name.endswith(others)]
     width = max(len(one.name) for one in shown)
-    without = dict.fromkeys(one.note for one in shown if one.interval is None and one.note and one.value is not None)
-    told = [f"no intervals: {why}" for why in without if why != WHOLE]
-    return [f"{one.name:{width}}  {in_words(one)}" for one in shown] + told
+    told = [f"{one.name:{width}}  {in_words(one)}{_beside(one)}" for one in shown]
+    why = next((one.note for one in found if one.name.startswith("phase fraction") and one.interval is None), None)
+    return [*told, f"no intervals: {why}"] if why else told
+
+
+def _beside(one: Measurement) -> str:
+    """Return what labelled slices say of a number."""
+    for what in ("corrected", "uncorrected"):
+        if what in one.settings:
+            return f", {what} {number(float(one.settings[what]))}"
+    return f", {one.settings['segmentation']}" if "segmentation" in one.settings else ""
 
 
 def in_words(one: Measurement) -> str:

@@ -90,8 +90,16 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         headlines=[Headline(name, _value(by_name[f"phase fraction {name}"]), "of the volume") for name in names]
         + [Headline("Triple-phase boundary", _value(one), f"{one.unit}, all of it") for one in lines],
         sections=sections,
-        notes=[Note(_WITH_SEGMENTATION) if _knows_segmentation(found) else Note(_WARNING, "warning")],
+        notes=[_about_intervals(found)],
     )
+
+
+def _about_intervals(found: Sequence[Measurement]) -> Note:
+    """Return what the intervals contain, or that there are none."""
+    why = next((one.note for one in found if one.name.startswith("phase fraction") and one.interval is None), None)
+    if why is not None:
+        return Note(f"There are no intervals: {why}. How far the numbers can be trusted is not known.", "warning")
+    return Note(_WITH_SEGMENTATION) if _knows_segmentation(found) else Note(_WARNING, "warning")
 
 
 def _knows_segmentation(found: Sequence[Measurement]) -> bool:

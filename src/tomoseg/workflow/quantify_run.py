@@ -133,9 +133,9 @@ def measure(
     with _spread(work, workers, scheduler) as spread:
         blocks = tuple(console.track(spread(measure_block, range(len(grid))), "measuring blocks", len(grid)))
         parts = merge([block.parts for block in blocks], grid)
-        activity = _activity(blocks, parts, grid, spread, console)
-        chords = _chords(grid, spread, console)
-        sizes = _sizes(work, grid, spread, console) if work.sizes else None
+        activity = _activity(blocks, parts, grid=grid, spread=spread, console=console)
+        chords = _chords(grid, spread=spread, console=console)
+        sizes = _sizes(work, grid, spread=spread, console=console) if work.sizes else None
     counts = gather((block.counts for block in blocks), shape=grid.shape, n_classes=len(work.classes))
     return Sums(grid, blocks, parts, counts, chords, activity, sizes)
 
@@ -204,7 +204,7 @@ def cover(work: Work, asked: tuple[int, tuple[float, ...]]) -> Sizes:
     )
 
 
-def _sizes(work: Work, grid: Grid, spread: Spread, console: Console) -> Sizes:
+def _sizes(work: Work, grid: Grid, *, spread: Spread, console: Console) -> Sizes:
     numbers = range(len(grid))
     largest = max(console.track(spread(reach, numbers), "finding the largest balls", len(grid)))
     radii = tuple(default_radii(largest, voxel_size_um=work.voxel_size).tolist())
@@ -212,7 +212,7 @@ def _sizes(work: Work, grid: Grid, spread: Spread, console: Console) -> Sizes:
 
 
 def _activity(
-    blocks: Sequence[BlockSums], parts: Parts, grid: Grid, spread: Spread, console: Console
+    blocks: Sequence[BlockSums], parts: Parts, *, grid: Grid, spread: Spread, console: Console
 ) -> Float64[np.ndarray, "axis triple status"]:
     """Return the length of each triple's lines by what is known of the parts that they touch."""
     status = np.stack([part_status(parts, axis=axis) for axis in range(3)])
@@ -237,7 +237,7 @@ def _activity(
     return activity
 
 
-def _chords(grid: Grid, spread: Spread, console: Console) -> tuple[Chords, Chords, Chords]:
+def _chords(grid: Grid, *, spread: Spread, console: Console) -> tuple[Chords, Chords, Chords]:
     lines = [(axis, one) for axis in range(3) for one in pencils(grid.shape, axis=axis, most_voxels=_PENCIL_VOXELS)]
     found: tuple[list[Chords], ...] = ([], [], [])
     for (axis, _), one in zip(
@@ -272,7 +272,9 @@ def _spread(work: Work, workers: int, scheduler: str | None) -> Iterator[Spread]
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone) as pool:
             try:
-                yield lambda function, several: _in_order(pool.submit, partial(function, work), several, 2 * workers)
+                yield lambda function, several: _in_order(
+                    _unreachable(pool.submit), partial(function, work), several, 2 * workers
+                )
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -291,6 +293,22 @@ def _in_order(
 
 
 def _alone() -> None:
-    """Let a process use one thread: there is a process a core, and Ctrl-C is for the one that leads."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Let a process use one thread, for there is a process a core."""
     threadpool_limits(limits=1)
+
+
+def _unreachable(submit: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a `submit` whose processes, started at its first call, get no Ctrl-C: that is for the one that leads.
+
+    They inherit the mask, and so are deaf from their first instant, when they still import; a Ctrl-C in between comes
+    afterwards.
+    """
+
+    def quietly(*given: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return submit(*given)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return quietly if hasattr(signal, "pthread_sigmask") else submit

@@ -215,6 +215,8 @@ def _read(source: Source, region: Region) -> Shaped[np.ndarray, "z y x"]:
 
 def _inside(source: Source, region: Region) -> np.ndarray | None:
     """Return which voxels of a region count by the mask; None where all do."""
+    if source.view.all_inside:
+        return None
     box = source.region
     rows, columns = slice(box.y0 + region.y0, box.y0 + region.y1), slice(box.x0 + region.x0, box.x0 + region.x1)
     masks = [source.view.inside(box.z0 + z)[rows, columns] for z in range(region.z0, region.z1)]
