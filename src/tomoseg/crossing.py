@@ -56,13 +56,13 @@ def held_apart(
             turn_region(turn_back_region(box, other.axis), scan.axis)
             for j, (other, split) in enumerate(zip(scans, splits, strict=True))
             if j != i and other.source == scan.source
-            for box in _boxes(other, split, gap, reach, roles)
+            for box in _boxes(other, split, gap=gap, reach=reach, roles=roles)
         ]
         found.append(replace(scan, withheld=(*scan.withheld, *boxes)) if boxes else scan)
     return tuple(found)
 
 
-def _boxes(scan: Scan, split: Split, gap: int, reach: int, roles: Collection[Role]) -> list[Region]:
+def _boxes(scan: Scan, split: Split, *, gap: int, reach: int, roles: Collection[Role]) -> list[Region]:
     """Return boxes (slice, y, x) around what has these roles, in the scan's own axes."""
     at = labelled_numbers(scan)
     _, height, width = scan.volume.shape

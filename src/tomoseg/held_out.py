@@ -85,7 +85,7 @@ def hold_out(
         left_out,
         tuple(sorted(training)),
         _planes(crossing, record),
-        tuple(n for n in kept if _reserved(n, contents[n], crossing, offsets, record)),
+        tuple(n for n in kept if _reserved(n, contents[n], crossing=crossing, offsets=offsets, record=record)),
     )
 
 
@@ -108,7 +108,7 @@ def _planes(crossing: Sequence[int], record: ModelRecord) -> dict[Axis, tuple[in
 
 
 def _reserved(
-    number: int, content: str, crossing: Sequence[int], offsets: Mapping[int, set[int]], record: ModelRecord
+    number: int, content: str, *, crossing: Sequence[int], offsets: Mapping[int, set[int]], record: ModelRecord
 ) -> bool:
     """Return whether a slice was kept for the test of a scan that all the crossing planes are known to be of."""
     return any(

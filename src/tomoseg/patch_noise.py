@@ -14,6 +14,7 @@ from tomoseg.degrade import GreyScale, Kind, add_gaussian_noise
 
 Patch = Shaped[np.ndarray, "channel y x"]
 NoisyPatch = Float32[np.ndarray, "channel y x"]
+Plane = Float32[np.ndarray, "y x"]
 
 _STRONGEST = 3.0
 
@@ -100,19 +101,24 @@ class SomeArtefacts:
         """Return the patch with an artefact, if it gets one, and noise."""
         if rng.random() < self.share:
             kind = self.kinds[int(rng.integers(len(self.kinds)))]
-            image = self._degraded(image, kind, strength_between(kind, rng.uniform(0, _STRONGEST)), rng)
+            level = strength_between(kind, rng.uniform(0, _STRONGEST))
+            image = self._degraded(image, kind=kind, level=level, rng=rng)
         return self.noise.on(image, place, rng)
 
-    def _degraded(self, image: Patch, kind: Kind, level: float, rng: np.random.Generator) -> NoisyPatch:
-        if kind.name == "blur":  # each slice has its own, at hardly any cost
-            return np.stack([kind.apply(plane.astype(np.float32), level, scale=self.scale, rng=rng) for plane in image])
-        middle = image[len(image) // 2].astype(np.float32)
-        changes = [kind.apply(middle, level, scale=self.scale, rng=rng) - middle for _ in range(1 + kind.drawn_anew)]
-        if not kind.drawn_anew:
-            return np.asarray(image + changes[0], np.float32)
-        angles = rng.uniform(0, 2 * math.pi, len(image))  # cos^2 + sin^2 = 1 keeps the std
-        shares = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        return np.asarray(image + np.tensordot(shares, changes, axes=1), np.float32)
+    def _degraded(self, image: Patch, *, kind: Kind, level: float, rng: np.random.Generator) -> NoisyPatch:
+        def changed(plane: Plane) -> Plane:
+            return kind.apply(plane, level, scale=self.scale, rng=rng)
+
+        planes = image.astype(np.float32)
+        if kind.in_context == "own":
+            return np.stack([changed(plane) for plane in planes])
+        middle = planes[len(planes) // 2]
+        if kind.in_context == "alike":
+            return np.asarray(planes + (changed(middle) - middle), np.float32)
+        draws = [changed(middle) - middle for _ in range(2)]
+        angles = rng.uniform(0, 2 * math.pi, len(planes))  # cos^2 + sin^2 = 1 keeps the std
+        shares = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+        return np.asarray(planes + np.tensordot(shares, draws, axes=1), np.float32)
 
 
 def strength_between(kind: Kind, index: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -58,8 +58,9 @@ class Kind:
         Five strengths, from mild to severe.
     apply
         The degradation.
-    drawn_anew
-        Whether slices have draws of their own, whatever the sample: noise and rings.
+    in_context
+        How neighbouring slices change: "alike" (what one slice's change is, its neighbours' is as well), "drawn" (each
+        has a draw of its own, whatever the sample: noise and rings), or "own" (each by what it shows: blur).
 
     Examples
     --------
@@ -75,7 +76,7 @@ class Kind:
     identity: float
     levels: tuple[float, float, float, float, float]
     apply: Apply
-    drawn_anew: bool = False
+    in_context: Literal["alike", "drawn", "own"] = "alike"
 
 
 def correlated_kind(autocorrelation: Autocorrelation) -> Kind:
@@ -91,7 +92,7 @@ def correlated_kind(autocorrelation: Autocorrelation) -> Kind:
         std_grey = noise_std_grey(level, dtype=scale.dtype, window=scale.window)
         return add_correlated_noise(grey, std_grey, autocorrelation=autocorrelation, rng=rng)
 
-    return Kind("correlated", _NOISE_UNIT, 0.0, _NOISE_LEVELS, apply, drawn_anew=True)
+    return Kind("correlated", _NOISE_UNIT, 0.0, _NOISE_LEVELS, apply, in_context="drawn")
 
 
 def _gaussian(grey: Slice, level: float, *, scale: GreyScale, rng: np.random.Generator) -> Slice:
@@ -125,11 +126,11 @@ def _drift(grey: Slice, level: float, *, scale: GreyScale, rng: np.random.Genera
 
 
 _ALL = (
-    Kind("gaussian", _NOISE_UNIT, 0.0, _NOISE_LEVELS, _gaussian, drawn_anew=True),
+    Kind("gaussian", _NOISE_UNIT, 0.0, _NOISE_LEVELS, _gaussian, in_context="drawn"),
     correlated_kind(gaussian_autocorrelation(1.0)),
-    Kind("poisson", "photons per detector pixel", math.inf, (1e5, 2e4, 5e3, 1e3, 200.0), _poisson, drawn_anew=True),
-    Kind("blur", "px", 0.0, (0.5, 1.0, 2.0, 3.0, 5.0), _blur),
-    Kind("rings", "% std of the gain", 0.0, (0.2, 0.5, 1.0, 2.0, 5.0), _rings, drawn_anew=True),
+    Kind("poisson", "photons per detector pixel", math.inf, (1e5, 2e4, 5e3, 1e3, 200.0), _poisson, in_context="drawn"),
+    Kind("blur", "px", 0.0, (0.5, 1.0, 2.0, 3.0, 5.0), _blur, in_context="own"),
+    Kind("rings", "% std of the gain", 0.0, (0.2, 0.5, 1.0, 2.0, 5.0), _rings, in_context="drawn"),
     Kind("streaks", "% of the projections left out", 0.0, (50.0, 75.0, 87.5, 94.0, 97.0), _streaks),
     Kind("beam-hardening", "% of the largest log attenuation", 0.0, (5.0, 10.0, 20.0, 30.0, 40.0), _beam_hardening),
     Kind("drift", "% of the window, peak to peak", 0.0, (5.0, 10.0, 20.0, 40.0, 80.0), _drift),
