@@ -112,7 +112,7 @@ def samples_picture(rows: Sequence[Sequence[Panel]], *, names: Sequence[str]) ->
         Of the samples.
     """
     columns = max(len(row) for row in rows)
-    figure, grid = new_figure(12.4, (0.95 + 0.27 * len(names)) * len(rows), len(rows), columns)
+    figure, grid = new_figure(12.4, (1.15 + 0.27 * len(names)) * len(rows), len(rows), columns, apart=0.06)
     for row, its_axes in zip(rows, np.reshape(grid, (len(rows), columns)), strict=True):
         for place, axes in enumerate(its_axes):
             if place < len(row):
@@ -132,6 +132,7 @@ def _draw_panel(axes: Any, panel: Panel, names: Sequence[str]) -> None:
     axes.set_yticklabels([_shortened(name) for name in names])
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
+    axes.margins(x=0.1)
     axes.locator_params(axis="x", nbins=4)
     if panel.dots[0].value is not None:
         axes.axvline(panel.dots[0].value, color=GREY, linewidth=1, linestyle="--", zorder=0)

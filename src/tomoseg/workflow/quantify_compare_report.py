@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 
 from tomoseg.provenance import Provenance
 from tomoseg.quantify import Measurement
@@ -40,6 +41,7 @@ _SECTIONS = {
 }
 _DRAWN = ("phase fraction", "surface area", "interface area", "triple-phase boundary density")
 _MOST_PANELS = 4
+_WIDEST_NAME, _WIDEST_SAMPLE = 34, 18
 _MARK = "* the 95 % interval of the difference excludes 0"
 
 
@@ -131,7 +133,7 @@ def as_report(compared: Compared) -> Report:
         subtitle="All samples measured with the same options; each has its own report beside this one.",
         headlines=[
             Headline("Differences marked", f"{marked} of {len(known)}", "of those with an interval"),
-            Headline("To expect by chance", number(round(len(known) / 20, 1)), "1 in 20, were the samples alike"),
+            Headline("To expect by chance", f"{len(known) / 20:g}", "1 in 20, were the samples alike"),
         ],
         sections=sections,
         notes=_notes(compared),
@@ -176,7 +178,8 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
 def _table(compared: Compared, chosen: Sequence[str]) -> Table:
     """Return a row a quantity; remarks that tell why there is no value or no interval stand above."""
     reference, *others = compared.names
-    columns = ["quantity", *compared.names, *(f"{other}\n- {reference}" for other in others)]
+    columns = ["quantity", *(fill(name, _WIDEST_SAMPLE) for name in compared.names)]
+    columns += [fill(other, _WIDEST_SAMPLE) + "\n" + fill(f"- {reference}", _WIDEST_SAMPLE) for other in others]
     rows = [_row(compared, name) for name in chosen]
     remarks = dict.fromkeys(remark for name in chosen for remark in _remarks(compared, name))
     return Table(columns, rows, "; ".join(remarks))
@@ -187,7 +190,8 @@ def _row(compared: Compared, name: str) -> list[str]:
     unit = next(iter(by_sample.values())).unit
     values = [_cell(one.value, one.interval) if (one := by_sample.get(sample)) else "-" for sample in compared.names]
     steps = [compared.by_sample.get((name, sample)) for sample in compared.names[1:]]
-    return [name if unit == "1" else f"{name}, {unit}", *values, *(_step(step) for step in steps)]
+    named = fill(name if unit == "1" else f"{name}, {unit}", _WIDEST_NAME)
+    return [named, *values, *(_step(step) for step in steps)]
 
 
 def _remarks(compared: Compared, name: str) -> Iterator[str]:
