@@ -15,8 +15,7 @@ from tomoseg.quantify import Measurement
 from tomoseg.quantify.comparison import difference, differences, square_and_add
 from tomoseg.workflow.quantify_compare import sample_names
 
-CLASSES = ("--classes", "pore=0", "YSZ=128", "Ni=255")
-AREA = "interface area pore-YSZ per volume"
+AREA = "interface area class_0-class_1 per volume"
 
 
 def compare(*words: object) -> int:
@@ -80,17 +79,18 @@ def test_names_are_stems_that_no_two_samples_and_no_figures_share():
     assert sample_names([Path("figures"), Path("b.ome.zarr")]) == ["figures-2", "b.ome"]
 
 
-def labels(path: Path, seed: int) -> Path:
-    slices = make_phantom(PhantomSpec(shape=(128, 128, 128), seed=seed))
-    coarse = np.stack([its.label for its in slices])[::4, ::4, ::4]  # so that it holds enough independent blocks
-    tifffile.imwrite(path, np.array([0, 128, 255], np.uint8)[coarse])
+def cubes(path: Path, shares: list[float], *, seed: int = 0, metadata: dict | None = None) -> Path:
+    """Write cubes of random classes, each of 4 voxels: 8 independent blocks of 16 voxels."""
+    coarse = np.random.default_rng(seed).choice(len(shares), size=(8, 8, 8), p=shares).astype(np.uint8)
+    more = {"imagej": True, "resolution": (2, 2), "metadata": metadata} if metadata else {}
+    tifffile.imwrite(path, np.kron(coarse, np.ones((4, 4, 4), np.uint8)), **more)
     return path
 
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("samples")
-    return {name: labels(folder / f"{name}.tif", seed) for name, seed in (("fresh", 3), ("aged", 4))}
+    return {name: cubes(folder / f"{name}.tif", [0.3, 0.3, 0.4], seed=i) for i, name in enumerate(("fresh", "aged"))}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def compared(samples: dict[str, Path], tmp_path_factory: pytest.TempPathFactory)
     """Return the folder where one sample is beside another, and beside itself."""
     out = tmp_path_factory.mktemp("compared") / "out"
     fresh, aged = samples["fresh"], samples["aged"]
-    assert compare(fresh, aged, fresh, "-o", out, *CLASSES, "--voxel-size", 0.5, "--block", 16) == 0
+    assert compare(fresh, aged, fresh, "-o", out, "--voxel-size", 0.5, "--block", 16) == 0
     return out
 
 
@@ -121,7 +121,7 @@ def test_differences_are_those_of_the_samples_own_reports(samples: dict[str, Pat
         assert its["value"] == (None if ours["value"] is None else ours["value"] - theirs["value"])
         assert (its["interval"] is None) == (ours["interval"] is None or theirs["interval"] is None)
         assert its["reference"] == first
-    alone = ["quantify", str(samples["aged"]), "-o", str(tmp_path / "q"), *CLASSES, "--voxel-size", "0.5", "--quiet"]
+    alone = ["quantify", str(samples["aged"]), "-o", str(tmp_path / "q"), "--voxel-size", "0.5", "--quiet"]
     assert run([*alone, "--block", "16"]) == 0
     assert loaded(tmp_path / "q")["measurements"] == found["measurements"]["aged"]
 
@@ -149,16 +149,24 @@ def test_page_and_table_hold_the_differences(compared: Path):
     assert f"<b>{marked} of {sum(its['interval'] is not None for its in steps.values())}</b>" in page
 
 
-def boxes(path: Path, shares: list[float], *, metadata: dict | None = None) -> Path:
-    """Write cubes of random classes, each of 8 voxels."""
-    coarse = np.random.default_rng(0).choice(len(shares), size=(6, 6, 6), p=shares).astype(np.uint8)
-    more = {"imagej": True, "resolution": (2, 2), "metadata": metadata} if metadata else {}
-    tifffile.imwrite(path, np.kron(coarse, np.ones((8, 8, 8), np.uint8)), **more)
-    return path
+def test_two_phantoms_differ_by_the_voxels_that_they_hold(tmp_path: Path):
+    fractions = []
+    for seed in (3, 4):
+        labels = np.stack([its.label for its in make_phantom(PhantomSpec(shape=(24, 48, 48), seed=seed))])
+        tifffile.imwrite(tmp_path / f"{seed}.tif", np.array([0, 128, 255], np.uint8)[labels])
+        fractions.append(np.bincount(labels.ravel(), minlength=3) / labels.size)
+    words = ("--classes", "pore=0", "YSZ=128", "Ni=255", "--block", 32)
+    assert compare(tmp_path / "3.tif", tmp_path / "4.tif", "-o", tmp_path / "q", *words) == 0
+    found = loaded(tmp_path / "q")
+    steps = {its["name"]: its for its in found["differences"]}
+    for name, expected in zip(("pore", "YSZ", "Ni"), fractions[1] - fractions[0], strict=True):
+        assert steps[f"phase fraction {name}"]["value"] == pytest.approx(expected, abs=1e-12)
+        assert steps[f"phase fraction {name}"]["interval"] is None  # too small for 8 independent blocks
+    assert found["samples"] == ["3", "4"]
 
 
 def test_a_clear_difference_is_marked_and_printed(tmp_path: Path, capsys):
-    few, many = boxes(tmp_path / "few.tif", [0.9, 0.1]), boxes(tmp_path / "many.tif", [0.4, 0.6])
+    few, many = cubes(tmp_path / "few.tif", [0.7, 0.3]), cubes(tmp_path / "many.tif", [0.3, 0.7])
     assert compare(few, many, "-o", tmp_path / "q", "--classes", "b=0", "a=1", "--block", 16) == 0
     steps = {its["name"]: its for its in loaded(tmp_path / "q")["differences"]}
     low, high = steps["phase fraction a"]["interval"]
@@ -174,7 +182,7 @@ def test_classes_of_each_sample_come_in_the_order_of_the_first(tmp_path: Path):
     from tomoseg.workflow.quantify_compare import alike
     from tomoseg.workflow.segmentation import open_segmentation
 
-    path = boxes(tmp_path / "one.tif", [0.5, 0.5])
+    path = cubes(tmp_path / "one.tif", [0.5, 0.5])
     how = {"exclude": (), "voxel_size": None}
     first, other = (open_segmentation(Reading(), path, stated=its, **how) for its in (("a=0", "b=1"), ("b=0", "a=1")))
     first, other = alike([first, other], ["first", "other"])
@@ -185,8 +193,8 @@ def test_classes_of_each_sample_come_in_the_order_of_the_first(tmp_path: Path):
 
 
 def test_what_cannot_be_compared_is_one_clear_line_before_anything_is_measured(tmp_path: Path, capsys):
-    two, three = boxes(tmp_path / "two.tif", [0.5, 0.5]), boxes(tmp_path / "three.tif", [0.3, 0.3, 0.4])
-    sized = boxes(tmp_path / "sized.tif", [0.5, 0.5], metadata={"unit": "um", "spacing": 0.5})
+    two, three = cubes(tmp_path / "two.tif", [0.5, 0.5]), cubes(tmp_path / "three.tif", [0.3, 0.3, 0.4])
+    sized = cubes(tmp_path / "sized.tif", [0.5, 0.5], metadata={"unit": "um", "spacing": 0.5})
     out = tmp_path / "q"
     for words, says in (
         ((two, three), "two has class_0, class_1; three has class_0, class_1, class_2"),
@@ -203,14 +211,14 @@ def test_what_cannot_be_compared_is_one_clear_line_before_anything_is_measured(t
 
 
 def test_a_value_that_is_no_class_in_the_last_sample_leaves_nothing_of_the_first(tmp_path: Path, capsys):
-    two, three = boxes(tmp_path / "two.tif", [0.5, 0.5]), boxes(tmp_path / "three.tif", [0.3, 0.3, 0.4])
+    two, three = cubes(tmp_path / "two.tif", [0.5, 0.5]), cubes(tmp_path / "three.tif", [0.3, 0.3, 0.4])
     assert compare(two, three, "-o", tmp_path / "q", "--classes", "a=0", "b=1") == 2
     assert "three.tif, slices" in capsys.readouterr().err
     assert not (tmp_path / "q").exists()
 
 
 def test_an_existing_report_of_any_folder_is_refused_and_sources_are_no_targets(tmp_path: Path, capsys):
-    two, other = boxes(tmp_path / "two.tif", [0.5, 0.5]), boxes(tmp_path / "other.tif", [0.4, 0.6])
+    two, other = cubes(tmp_path / "two.tif", [0.5, 0.5]), cubes(tmp_path / "other.tif", [0.4, 0.6])
     for place in (tmp_path / "a", tmp_path / "b" / "other"):
         place.mkdir(parents=True)
         (place / "report.html").write_text("mine")
@@ -219,7 +227,7 @@ def test_an_existing_report_of_any_folder_is_refused_and_sources_are_no_targets(
         assert f"{place / 'report.html'}: exists" in capsys.readouterr().err
         assert (place / "report.html").read_text() == "mine" and not (out / "two").exists()
     (tmp_path / "slices").mkdir()
-    boxes(tmp_path / "slices" / "0.tif", [0.5, 0.5])
+    cubes(tmp_path / "slices" / "0.tif", [0.5, 0.5])
     assert compare(tmp_path / "slices", two, "-o", tmp_path) == 2
     assert "is given as the source and as the output" in capsys.readouterr().err
     assert compare(two, other, "-o", tmp_path / "b", "--force") == 0

@@ -63,7 +63,11 @@ class QuantifySettings(Reading):
         bool, Field(description="correct the numbers by it; without, the corrected ones stand beside")
     ] = False
     compare: Annotated[
-        bool, Field(description="set several samples beside each other; differences to the first, with intervals")
+        bool,
+        Field(
+            description="set samples beside each other; differences to the first, with intervals: "
+            "tomoseg quantify fresh.zarr aged.zarr --compare -o ageing"
+        ),
     ] = False
     sizes: Annotated[
         bool, Field(description="measure the size distribution too; takes longer than all else together")
