@@ -187,6 +187,7 @@ def test_a_model_is_adapted_to_noise_and_scaling_that_it_has_not_seen(scan: Path
     found = tmp_path / "found.json"
     assert run(["check", str(out), str(source), "-o", str(found.with_suffix("")), "--slices", "3", "--quiet"]) == 0
     assert json.loads((tmp_path / "found/check.json").read_text())["light"] != "red"
+    assert run(["evaluate", str(out), str(source), str(scan / "p/labels"), "-o", str(tmp_path / "e"), "--quiet"]) == 0
     assert run([str(word) for word in words]) == 2  # it is there
     assert run([str(word) for word in [*words, "--force"]]) == 0
     assert load_model(out).content == new.content

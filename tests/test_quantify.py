@@ -195,14 +195,16 @@ def test_scores_of_labelled_slices_widen_intervals_and_correct_numbers(tmp_path:
     (tmp_path / "scores.json").write_text(json.dumps({"leaky": False, "numbers": {area: effect}}))
     (tmp_path / "leaky.json").write_text(json.dumps({"leaky": True, "numbers": {area: effect}}))
     (tmp_path / "odd.json").write_text("[]")
+    others = {"leaky": False, "class_names": ["a", "b"], "numbers": {area: effect}}
+    (tmp_path / "others.json").write_text(json.dumps(others))
     plain, both = ("-o", tmp_path / "a"), ("-o", tmp_path / "b", "--scores", tmp_path / "scores.json", "--correct")
-    assert quantify(source, *plain, "--block", 16) == quantify(source, *both, "--block", 16) == 0
+    assert quantify(source, *plain, "--block", 32) == quantify(source, *both, "--block", 32) == 0
     before, after = numbers(tmp_path / "a")[area], numbers(tmp_path / "b")[area]
     assert after["value"] == pytest.approx(2 * before["value"])
     assert after["settings"]["uncorrected"] == before["value"]
     low, high = after["interval"]
     assert high - low > 0.75 * before["value"] and "segmentation" in after["interval_contains"]
-    for name in ("leaky.json", "odd.json", "missing.json"):
+    for name in ("leaky.json", "odd.json", "others.json", "missing.json"):
         assert quantify(source, "-o", tmp_path / "c", "--scores", tmp_path / name) == 2
     assert quantify(source, "-o", tmp_path / "c", "--correct") == 2
     assert not (tmp_path / "c").exists()

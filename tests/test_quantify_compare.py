@@ -176,6 +176,20 @@ def test_a_clear_difference_is_marked_and_printed(tmp_path: Path, capsys):
     assert any(line.startswith("phase fraction a") and " * (" in line for line in printed.splitlines())
 
 
+def test_scores_put_the_interval_around_the_corrected_difference(samples: dict[str, Path], tmp_path: Path):
+    effect = {"labelled": 0.02, "predicted": 0.01, "correction": 1.25, "interval": [1.2, 1.3], "n_blocks": 30}
+    (tmp_path / "scores.json").write_text(json.dumps({"leaky": False, "numbers": {AREA: effect}}))
+    (tmp_path / "leaky.json").write_text(json.dumps({"leaky": True, "numbers": {AREA: effect}}))
+    words = (*samples.values(), "-o", tmp_path / "q", "--block", 16, "--scores")
+    assert compare(*words, tmp_path / "leaky.json") == 2 and not (tmp_path / "q").exists()
+    assert compare(*words, tmp_path / "scores.json") == 0
+    found = loaded(tmp_path / "q")
+    (step,) = [its for its in found["differences"] if its["name"] == AREA]
+    low, high = step["interval"]
+    assert (low + high) / 2 == pytest.approx(1.25 * step["value"])
+    assert "The segmentation's error on the same" in (tmp_path / "q" / "report.html").read_text().replace("&#39;", "'")
+
+
 def test_classes_of_each_sample_come_in_the_order_of_the_first(tmp_path: Path):
     from tomoseg.volume import Region
     from tomoseg.workflow.common import Reading

@@ -211,7 +211,7 @@ def summarise(
     blocks: Int64[np.ndarray, "block truth predicted"],
     *,
     names: Sequence[str],
-    sections: Shaped[np.ndarray, "block 2 number"],
+    sections: Shaped[np.ndarray, "section 2 number"],
     rng: np.random.Generator,
 ) -> Scores:
     """Sum up the test slices, with intervals from independent `blocks`, and `sections` for the numbers."""

@@ -37,8 +37,24 @@ def test_a_false_film_is_small_in_pixels_and_all_of_the_interface():
     found = effects(np.tile(tiles.sum(axis=0), (9, 1, 1)), NAMES)
     assert found["phase fraction YSZ"].correction == pytest.approx(-128 / 128**2)
     assert found[PORE_NI].correction is None and found[PORE_NI].labelled > 0 and found[PORE_NI].predicted == 0
-    assert found["interface area pore-YSZ per volume"].correction == pytest.approx(0.5, abs=0.03)
+    assert found["interface area pore-YSZ per volume"].note.startswith("predicted 1.9")
     assert found[LINE].note == "nothing to compare"
+
+
+def test_what_is_predicted_in_one_block_only_has_no_correction():
+    blocks = np.tile([[40.0, 60.0, 20.0], [40.0, 60.0, 0.0]], (9, 1, 1))
+    blocks[3, 1, 2] = 100.0
+    its = effects(blocks, ["a", "b"])["interface area a-b per volume"]
+    assert its.correction is None and its.note == "it is predicted or labelled in one block only"
+
+
+def test_a_number_that_is_far_off_is_not_corrected_and_says_so():
+    blocks = np.tile([[40.0, 60.0, 20.0], [40.0, 60.0, 250.0]], (9, 1, 1))
+    its = effects(blocks, ["a", "b"])["interface area a-b per volume"]
+    assert its.correction is None and its.note.startswith("predicted 12.5 times as much as labelled: too far off")
+    area = Measurement(name="interface area a-b per volume", value=2.0, unit="1/um", method="m")
+    kept = with_segmentation(area, its, correct=True)
+    assert kept.value == 2.0 and kept.settings["segmentation"].startswith("not corrected: predicted 12.5 times")
 
 
 def test_pixels_that_are_not_labelled_count_in_neither():

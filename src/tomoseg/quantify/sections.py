@@ -27,6 +27,10 @@ from tomoseg.volume import Region
 Index = UInt8[np.ndarray, "y x"]
 Tiles = Float64[np.ndarray, "tile 2 number"]
 
+MOST_FACTOR = 1.5
+"""Beyond, what is seen in sections does not carry over to the volume: speckles that cross a section often are hardly
+longer in space."""
+
 SHORTEST_TILE = 64
 """Errors are independent over shorter distances than classes; a tile of this edge holds enough interface to count."""
 
@@ -134,8 +138,12 @@ def _effect(blocks: Float64[np.ndarray, "block 2 number"], number: int, n: int, 
     if not is_fraction and not (labelled > 0 and predicted > 0):
         return Effect(labelled=labelled, predicted=predicted, correction=None, note="nothing to compare")
 
+    far = _too_far(sums) if not is_fraction else None
+    if far is not None:
+        return Effect(labelled=labelled, predicted=predicted, correction=None, note=far)
+
     def correction(total: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
-        return (total[:1] - total[1:2]) / total[2] if is_fraction else total[:1] / max(float(total[1]), 1e-300)
+        return np.asarray((total[:1] - total[1:2]) / total[2] if is_fraction else total[:1] / total[1:2])
 
     spread = jackknife(sums, correction)
     ends = None if spread.why_not else (float(spread.low[0]), float(spread.high[0]))
@@ -147,6 +155,22 @@ def _effect(blocks: Float64[np.ndarray, "block 2 number"], number: int, n: int, 
         n_blocks=spread.n_blocks,
         note=spread.why_not,
     )
+
+
+def _too_far(sums: Float64[np.ndarray, "block 3"]) -> str | None:
+    """Return why a length or a number of points can't be corrected by a factor; None where it can.
+
+    Sections of a segmentation that is far off (speckles, a lost class) do not tell what it does in the volume, and a
+    number that hangs on one block has no spread.
+    """
+    total = sums.sum(axis=0)
+    without = total[:2] - sums[:, :2]
+    if not (without > 0).all():
+        return "it is predicted or labelled in one block only"
+    factor = total[0] / total[1]
+    if not 1 / MOST_FACTOR <= factor <= MOST_FACTOR:
+        return f"predicted {1 / factor:.3g} times as much as labelled: too far off to be corrected"
+    return None
 
 
 def with_segmentation(one: Measurement, effect: Effect, *, correct: bool) -> Measurement:
@@ -163,8 +187,11 @@ def with_segmentation(one: Measurement, effect: Effect, *, correct: bool) -> Mea
     correct
         Whether the corrected value takes the place of the value; the other one is kept in the settings.
     """
-    if one.value is None or effect.correction is None:
+    if one.value is None:
         return one
+    if effect.correction is None:
+        told = {"segmentation": f"not corrected: {effect.note}"}
+        return one.model_copy(update={"settings": {**one.settings, **told}})
     is_fraction = one.unit == "1"
     value = one.value + effect.correction if is_fraction else one.value * effect.correction
     ends = _both(one, effect, value, scale=1.0 if is_fraction else one.value)
@@ -192,9 +219,9 @@ def _both(one: Measurement, effect: Effect, value: float, *, scale: float) -> tu
     return value - half, value + half
 
 
-def read_effects(scores: Mapping[str, object]) -> dict[str, Effect]:
+def read_effects(scores: object) -> dict[str, Effect]:
     """Return the effects that `scores.json` holds; raises ValueError where it holds none."""
-    numbers = scores.get("numbers")
+    numbers = scores.get("numbers") if isinstance(scores, Mapping) else None
     if not isinstance(numbers, Mapping) or not numbers:
         raise ValueError("holds no numbers of labelled slices; evaluate the model again")
     return {str(name): Effect.model_validate(its) for name, its in numbers.items()}

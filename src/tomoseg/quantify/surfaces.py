@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int32, Int64
+from jaxtyping import Float64, Int32, Int64, UInt8
 
 from tomoseg.labels import UNLABELLED
 from tomoseg.quantify.steps import (
@@ -144,7 +144,7 @@ def measure_surfaces(
     return SurfaceSums(areas, stairs, volume * _sites(labels, own))
 
 
-def _neighbours(labels: Labels, axis: int) -> tuple[Labels, Labels]:
+def _neighbours(labels: Labels, axis: int) -> tuple[UInt8[np.ndarray, "_ _ _"], UInt8[np.ndarray, "_ _ _"]]:
     """Return the lower and the upper voxel of every face with its normal along `axis`."""
     count = labels.shape[axis] - 1
     low, high = (tuple(slice(at, at + count) if k == axis else slice(None) for k in range(3)) for at in (0, 1))

@@ -160,7 +160,7 @@ def sum_edges(
     shape = 3, len(class_triples(n_classes))
     at = edges.axes * shape[1] + edges.triples
     lengths, stairs = (
-        np.bincount(at, weights=weights, minlength=shape[0] * shape[1]).reshape(shape)
+        np.bincount(at, weights=weights, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
         for weights in (edges.lengths, np.asarray(voxel_size)[edges.axes])
     )
     return LineSums(lengths, stairs, float(np.prod(voxel_size)) * _sites(labels, own))

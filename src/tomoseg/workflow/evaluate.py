@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -400,10 +400,15 @@ def _numbers(numbers: dict[str, Any]) -> list[str]:
     """Return the number of each kind that is most wrong."""
     worst: dict[str, tuple[float, str]] = {}
     for name, its in numbers.items():
-        if its["correction"] is not None:
-            fraction = name.startswith("phase fraction")
-            error = -100 * its["correction"] if fraction else 100 / its["correction"] - 100
-            kind = name.split()[0]
-            if abs(error) >= abs(worst.get(kind, (0.0, ""))[0]):
-                worst[kind] = error, f"{name} {error:+.2f} {'points' if fraction else '%'}"
+        fraction = name.startswith("phase fraction")
+        error, kind = number_error(its, fraction=fraction), name.split()[0]
+        if error is not None and abs(error) >= abs(worst.get(kind, (0.0, ""))[0]):
+            worst[kind] = error, f"{name} {error:+.2f} {'points' if fraction else '%'}"
     return [f"most wrong: {', '.join(words for _, words in worst.values())}"] if worst else []
+
+
+def number_error(its: Mapping[str, Any], *, fraction: bool) -> float | None:
+    """Return how far a number is predicted from what is labelled: points of a fraction, per cent of others."""
+    if fraction:
+        return float(100 * (its["predicted"] - its["labelled"]))
+    return float(100 * (its["predicted"] / its["labelled"] - 1)) if its["labelled"] else None

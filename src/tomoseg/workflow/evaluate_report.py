@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tomoseg.report import (
     write_report,
 )
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.evaluate import Evaluation
+from tomoseg.workflow.evaluate import Evaluation, number_error
 
 _BASELINE_WORDS = {
     "majority": "commonest class",
@@ -74,8 +75,8 @@ def _numbers_section(scores: dict[str, Any]) -> Section:
     """Return what the segmentation does to the numbers that people publish."""
     rows = []
     for name, its in scores["numbers"].items():
-        fraction, correction = name.startswith("phase fraction"), its["correction"]
-        error = None if correction is None else -100 * correction if fraction else 100 / correction - 100
+        fraction = name.startswith("phase fraction")
+        error = number_error(its, fraction=fraction)
         words = "-" if error is None else f"{error:+.2f} {'points' if fraction else '%'}"
         rows.append([name, f"{its['labelled']:.4g}", f"{its['predicted']:.4g}", words])
     notes = dict.fromkeys(its["note"] for its in scores["numbers"].values() if its["note"])
@@ -210,13 +211,20 @@ def _picture(done: Evaluation, result: SliceScores, words: list[str]) -> Picture
     )
 
 
+def _training_words(timing: Mapping[str, float]) -> list[str]:
+    """Return what was done in which time; a model that was adapted saw tiles, and made no passes over slices."""
+    words = [f"{timing['steps']:.0f} steps in {timing['seconds'] / 60:.1f} min"]
+    if "megapixels_seen" in timing:
+        words.append(f"{timing['megapixels_seen']:.1f} megapixels seen")
+    return [*words, f"{timing['passes']:g} passes"] if "passes" in timing else words
+
+
 def _training_section(record: ModelRecord) -> Section:
     timing = record.provenance.timing
     facts = [
         ("network", f"U-Net, channels {'-'.join(map(str, (*record.network.widths, record.network.bottleneck)))}, "
                     f"{record.network.context} context slices on either side"),
-        ("training", f"{timing['steps']:.0f} steps in {timing['seconds'] / 60:.1f} min, "
-                     f"{timing['megapixels_seen']:.1f} megapixels seen, {timing['passes']:g} passes"),
+        ("training", ", ".join(_training_words(timing))),
         ("machine", f"{record.provenance.machine}; matrix products at {timing['matrix_product_gflops']:g} GFLOP/s"),
         ("noise in training", _noise_words(record)),
         ("slices", _role_words(record)),

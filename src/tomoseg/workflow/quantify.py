@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -121,8 +121,8 @@ def run(settings: QuantifySettings, console: Console) -> None:
         compare(settings, console)
         return
     check_folder(settings.out, force=settings.force)
-    effects = load_effects(settings.scores) if settings.scores else {}
     segmentation = open_sample(settings)
+    effects = load_effects(settings.scores, segmentation) if settings.scores else {}
     if segmentation.voxel_size_um is None:
         console.warn(NO_VOXEL_SIZE)
     found, seen = measure_sample(settings, segmentation, effects, console)
@@ -171,13 +171,13 @@ def made_with(settings: QuantifySettings) -> Provenance:
     return record("quantify", seed=settings.seed, settings=asked)
 
 
-def load_effects(path: Path) -> dict[str, Effect]:
+def load_effects(path: Path, segmentation: Segmentation) -> dict[str, Effect]:
     """Read what the segmentation did to the numbers of labelled slices, from the scores of `evaluate`.
 
     Raises
     ------
     SettingError
-        If the file holds no such thing, or slices that the model was trained on.
+        If the file holds no such thing, slices that the model was trained on, or the scores of another model.
     """
     try:
         scores = json.loads(path.read_text(encoding="utf-8"))
@@ -190,7 +190,19 @@ def load_effects(path: Path) -> dict[str, Effect]:
         raise SettingError(
             f"--scores {path}: are LEAKY, of slices that the model has seen; they tell too small an error"
         )
+    names = [item.name for item in segmentation.classes]
+    if scores.get("class_names", names) != names:
+        raise SettingError(f"--scores {path}: are of the classes {scores['class_names']}, the segmentation has {names}")
+    made, model = (_model(its) for its in (segmentation.record, scores))
+    if made and model and made != model:
+        raise SettingError(f"--scores {path}: are of model {model}, the segmentation is by {made}; evaluate that one")
     return found
+
+
+def _model(its: Mapping[str, Any]) -> str | None:
+    """Return the hash of the model that a segmentation, or scores, were made with."""
+    found = its.get("provenance", {}).get("inputs", {}).get("model")
+    return None if found is None else str(found)
 
 
 def _first_line(error: Exception) -> str:

@@ -29,14 +29,14 @@ def compare(settings: QuantifySettings, console: Console) -> None:
     """Measure all samples, print, then write a report of each and one of the comparison."""
     names, each = zip(*_each(settings), strict=True)
     _check_places(settings, each)
-    effects = load_effects(settings.scores) if settings.scores else {}
     segmentations = alike([open_sample(its) for its in each], names)
+    effects = [load_effects(settings.scores, one) if settings.scores else {} for one in segmentations]
     if segmentations[0].voxel_size_um is None:
         console.warn(NO_VOXEL_SIZE)
     measured = []
-    for name, its, segmentation in zip(names, each, segmentations, strict=True):
+    for name, its, segmentation, its_effects in zip(names, each, segmentations, effects, strict=True):
         console.say(f"sample {name}: {its.segmentation}")
-        found, seen = measure_sample(its, segmentation, effects, console)
+        found, seen = measure_sample(its, segmentation, its_effects, console)
         # what was measured block by block is in the numbers: kept for all samples it could fill the memory
         measured.append((found, replace(seen, sums=replace(seen.sums, blocks=()))))
     compared = Compared(

@@ -179,6 +179,11 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
         if any(one.interval for one in found)
         else ""
     )
+    if any("uncorrected" in one.settings for one in found):
+        interval += (
+            "; fractions, interface areas of pairs and triple lines, where the segmentation was near enough, were "
+            "corrected by what it did to labelled slices that the model had not seen; all else is as segmented"
+        )
     shape = " x ".join(map(str, segmentation.shape))
     return (
         f"Microstructural quantities of a volume of {shape} voxels {edges}{how} were measured with tomoseg "

@@ -33,7 +33,7 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 _PENCIL_VOXELS = 8_000_000
-_MOST_RADIUS = 128
+_MOST_RADIUS = 64
 """In voxels: larger balls would take more memory than a block; what they would cover, balls of this size cover too."""
 
 
