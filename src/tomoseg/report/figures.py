@@ -294,11 +294,12 @@ def _by_errors(axes: Any, *, points: bool) -> None:
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
-def new_figure(width: float, height: float, rows: int, columns: int) -> tuple[Figure, Any]:
-    """Return a figure in inches and its axes."""
+def new_figure(width: float, height: float, rows: int, columns: int, *, apart: float = 0.02) -> tuple[Figure, Any]:
+    """Return a figure in inches and its axes, `apart` by a share of their size."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(hspace=apart, wspace=apart))
     axes = figure.subplots(rows, columns)
     for one in np.atleast_1d(axes).ravel():
         one.spines[["top", "right"]].set_visible(False)

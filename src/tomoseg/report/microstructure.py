@@ -1,16 +1,36 @@
-"""The figures of a microstructure: planes through it, and how phases change along its axes."""
+"""The figures of a microstructure: planes through it, how phases change along its axes, and samples side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from tomoseg.report.figures import class_legend, finish, new_figure, painted, rgb
+from tomoseg.report.figures import ACCENT, GREY, SECOND, class_legend, finish, new_figure, painted, rgb
 from tomoseg.report.page import Picture
 
 _MOST_PIXELS = 600
+_MOST_LETTERS = 24
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A number of a sample with its interval, if it has them; `differs` stands out from the first sample's."""
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+    differs: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A quantity with its unit, and a dot for each sample; the first sample is the reference."""
+
+    title: str
+    dots: Sequence[Dot]
 
 
 def planes_picture(
@@ -79,3 +99,52 @@ def sizes_picture(
     axes.set(xlabel=f"diameter, {unit}", ylabel="share of the phase", ylim=(0, 1.02), xlim=(0, None))
     class_legend(figure, colours, names)
     return finish(figure, "sizes", "Share of each phase that balls of at least this diameter cover.")
+
+
+def samples_picture(rows: Sequence[Sequence[Panel]], *, names: Sequence[str]) -> Picture:
+    """Draw numbers of several samples under each other, a panel a quantity; each panel has its own scale.
+
+    Parameters
+    ----------
+    rows
+        Panels that stand beside each other.
+    names
+        Of the samples.
+    """
+    columns = max(len(row) for row in rows)
+    figure, grid = new_figure(12.4, (1.15 + 0.27 * len(names)) * len(rows), len(rows), columns, apart=0.06)
+    for row, its_axes in zip(rows, np.reshape(grid, (len(rows), columns)), strict=True):
+        for place, axes in enumerate(its_axes):
+            if place < len(row):
+                _draw_panel(axes, row[place], names if place == 0 else [""] * len(names))
+            else:
+                axes.axis("off")
+    caption = (
+        "Each sample's value with its 95 % interval, where it has one. Grey, dashed: the first sample. Orange "
+        "diamonds: the interval of the difference to the first excludes 0. Scales differ and need not start at 0."
+    )
+    return finish(figure, "samples", caption)
+
+
+def _draw_panel(axes: Any, panel: Panel, names: Sequence[str]) -> None:
+    axes.set_title(panel.title, fontsize=10, loc="left")
+    axes.set(yticks=range(len(names)), ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticklabels([_shortened(name) for name in names])
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.margins(x=0.1)
+    axes.locator_params(axis="x", nbins=4)
+    if panel.dots[0].value is not None:
+        axes.axvline(panel.dots[0].value, color=GREY, linewidth=1, linestyle="--", zorder=0)
+    for place, dot in enumerate(panel.dots):
+        colour = GREY if place == 0 else SECOND if dot.differs else ACCENT
+        if dot.value is None:
+            axes.annotate("not defined", (0.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+            continue
+        if dot.interval:
+            axes.hlines(place, *dot.interval, color=colour, linewidth=2)
+        axes.plot(dot.value, place, "D" if dot.differs else "o", color=colour, markersize=7, zorder=3)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 3]}..."

@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import tyro
 from pydantic import Field, field_validator, model_validator
 
 from tomoseg.errors import SettingError
-from tomoseg.provenance import record
+from tomoseg.provenance import Provenance, record
+from tomoseg.quantify import Measurement
 from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
 from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
@@ -20,6 +22,11 @@ from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_numbers import lines, measurements
 from tomoseg.workflow.quantify_run import measure
 from tomoseg.workflow.segmentation import BLOCK, Segmentation, Work, open_segmentation
+
+if TYPE_CHECKING:
+    from tomoseg.workflow.quantify_report import Measured
+
+NO_VOXEL_SIZE = "no voxel size is known: lengths are in voxels. State it with --voxel-size, in micrometres"
 
 _WORKERS_FROM_VOXELS = 16_000_000
 """Below, starting processes takes longer than they save."""
@@ -29,6 +36,12 @@ class QuantifySettings(Reading):
     """Measure a segmented volume: fractions, areas, triple lines, connectivity, chords."""
 
     segmentation: Annotated[SourcePath, Field(description="a segmented volume: OUT.zarr, or labels in any format")]
+    others: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="[SOURCE ...]"),
+        Field(description="with --compare: segmented volumes of further samples, compared with the first"),
+    ] = ()
     out: Annotated[Target, Field(description="folder for report.html, quantities.json and quantities.csv")]
     voxel_size: Annotated[
         tuple[float, ...] | None,
@@ -49,6 +62,13 @@ class QuantifySettings(Reading):
     ] = None
     correct: Annotated[
         bool, Field(description="correct the numbers by it; without, the corrected ones stand beside")
+    ] = False
+    compare: Annotated[
+        bool,
+        Field(
+            description="set samples beside each other; differences to the first, with intervals: "
+            "tomoseg quantify fresh.zarr aged.zarr --compare -o ageing"
+        ),
     ] = False
     sizes: Annotated[
         bool, Field(description="measure the size distribution too; takes longer than all else together")
@@ -82,24 +102,58 @@ class QuantifySettings(Reading):
             raise ValueError("--correct needs --scores: the scores.json that evaluate wrote for this model")
         return self
 
+    @model_validator(mode="after")
+    def _several_to_compare(self) -> QuantifySettings:
+        if self.others and not self.compare:
+            raise ValueError("quantify takes one segmentation; several are set beside each other with --compare")
+        if self.compare and not self.others:
+            raise ValueError("--compare takes two segmentations or more")
+        return self
+
 
 def run(settings: QuantifySettings, console: Console) -> None:
     """Measure, print, and write the report."""
     limit_threads(settings.threads)
     from tomoseg.report import check_folder
 
+    if settings.compare:
+        from tomoseg.workflow.quantify_compare import compare
+
+        compare(settings, console)
+        return
     check_folder(settings.out, force=settings.force)
-    segmentation = open_segmentation(
+    segmentation = open_sample(settings)
+    effects = load_effects(settings.scores, segmentation) if settings.scores else {}
+    if segmentation.voxel_size_um is None:
+        console.warn(NO_VOXEL_SIZE)
+    found, seen = measure_sample(settings, segmentation, effects, console)
+    for line in lines(found, axis=settings.axis):
+        console.result(line)
+    from tomoseg.workflow.quantify_report import write
+
+    write(settings.out, found, seen, axis=settings.axis, force=settings.force)
+    console.result(f"report: {settings.out / 'report.html'}")
+
+
+def open_sample(settings: QuantifySettings) -> Segmentation:
+    """Open the segmentation with the classes and the voxel size that the settings state."""
+    found = open_segmentation(
         settings,
         settings.segmentation,
         stated=settings.classes,
         exclude=settings.exclude,
         voxel_size=_edges(settings.voxel_size),
     )
-    refuse_slices_apart(segmentation, settings.voxel_size)
-    effects = load_effects(settings.scores, segmentation) if settings.scores else {}
-    if segmentation.voxel_size_um is None:
-        console.warn("no voxel size is known: lengths are in voxels. State it with --voxel-size, in micrometres")
+    refuse_slices_apart(found, settings.voxel_size)
+    return found
+
+
+def measure_sample(
+    settings: QuantifySettings, segmentation: Segmentation, effects: Mapping[str, Effect], console: Console
+) -> tuple[list[Measurement], Measured]:
+    """Measure a segmentation; nothing is written."""
+    from tomoseg.workflow.quantify_report import Measured
+
     measured = measure(
         segmentation,
         work_of(segmentation, settings),
@@ -111,15 +165,13 @@ def run(settings: QuantifySettings, console: Console) -> None:
         with_segmentation(one, effects[one.name], correct=settings.correct) if one.name in effects else one
         for one in measurements(segmentation, measured)
     ]
-    for line in lines(found, axis=settings.axis):
-        console.result(line)
-    from tomoseg.workflow.quantify_report import Measured, write
+    return found, Measured(segmentation, measured, made_with(settings))
 
-    made = record(
-        "quantify", seed=settings.seed, settings=settings.model_dump(mode="json", exclude={"segmentation", "out"})
-    )
-    write(settings.out, found, Measured(segmentation, measured, made), axis=settings.axis, force=settings.force)
-    console.result(f"report: {settings.out / 'report.html'}")
+
+def made_with(settings: QuantifySettings) -> Provenance:
+    """Return the record of what was asked for, without the user's places."""
+    asked = settings.model_dump(mode="json", exclude={"segmentation", "others", "out"})
+    return record("quantify", seed=settings.seed, settings=asked)
 
 
 def refuse_slices_apart(segmentation: Segmentation, voxel_size: tuple[float, ...] | None) -> None:
