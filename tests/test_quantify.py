@@ -102,6 +102,50 @@ def test_sizes_of_a_plate_are_its_thickness(tmp_path: Path):
     assert "covered" in one["settings"] and (tmp_path / "q" / "figures" / "sizes.png").exists()
 
 
+def test_plates_conduct_along_themselves_and_what_does_not_is_marked(tmp_path: Path):
+    labels = np.zeros((20, 24, 30), np.uint8)
+    labels[:, 8:16] = 1
+    source = write(tmp_path / "slab.tif", labels)
+    words = (source, "--voxel-size", 2, "--classes", "a=0", "b=1", "c=2", "--transport")
+    assert quantify(*words, "-o", tmp_path / "out") == 0
+    found = numbers(tmp_path / "out")
+    for axis in "zx":
+        assert found[f"tortuosity factor b along {axis}"]["value"] == pytest.approx(1)
+        assert found[f"effective diffusivity b along {axis}"]["value"] == pytest.approx(1 / 3)
+        assert found[f"geodesic tortuosity b along {axis}"]["value"] == pytest.approx(1)
+    across = found["tortuosity factor b along y"]
+    assert (across["value"], across["note"]) == (None, "not defined: b does not percolate along y")
+    assert found["geodesic tortuosity c along z"]["note"] == "not defined: c is absent"
+    assert quantify(*words, "-o", tmp_path / "both", "--workers", 2) == 0
+    assert numbers(tmp_path / "both") == found
+    assert "Transport" in (tmp_path / "out/report.html").read_text()
+
+
+def test_a_large_volume_conducts_as_its_parts_do_and_parts_beyond_the_mask_are_left_out(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from tomoseg.quantify.transport import tortuosity
+
+    monkeypatch.setattr("tomoseg.workflow.quantify_transport.TRANSPORT_EDGE", 48)
+    labels = tifffile.imread(phantom)
+    mask = np.full(labels.shape, 255, np.uint8)
+    mask[:, -1, -1] = 0
+    tifffile.imwrite(tmp_path / "mask.tif", mask)
+    words = (phantom, *CLASSES, "--voxel-size", 0.5, "--transport")
+    assert quantify(*words, "-o", tmp_path / "out") == 0
+    assert quantify(*words, "-o", tmp_path / "masked", "--mask", tmp_path / "mask.tif") == 0
+    parts = [labels[:, y : y + 48, x : x + 48] == 255 for y in (0, 48) for x in (0, 48)]
+    each = [tortuosity(part, axis=0, voxel_size=(1, 1, 1)) for part in parts]
+    for folder, chosen in (("out", each), ("masked", each[:3])):
+        found = numbers(tmp_path / folder)["tortuosity factor Ni along z"]
+        ratio = sum(one.fraction for one in chosen) / sum(one.diffusivity or 0 for one in chosen)
+        assert found["value"] == pytest.approx(ratio, rel=1e-9)
+        assert found["settings"]["parts"] == len(chosen)
+    low, high = numbers(tmp_path / "out")["tortuosity factor Ni along z"]["interval"]
+    assert low < numbers(tmp_path / "out")["tortuosity factor Ni along z"]["value"] < high
+    assert found["note"] == "the volume holds 3 independent blocks; it takes 4"
+
+
 def test_areas_and_lines_are_those_of_the_phantom_s_fields(measured: Path):
     truth = sum_of_truth()
     found = numbers(measured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -16,6 +16,7 @@ from tomoseg.quantify.names import Names
 from tomoseg.quantify.phases import PhaseCounts, integral_range, scatter, volume_needed
 from tomoseg.quantify.sampling import Spread, Sums, Values, independent_blocks, jackknife
 from tomoseg.quantify.sizes import Sizes, covered_shares, median_diameter
+from tomoseg.quantify.subvolumes import FEWEST_PARTS, Transports
 from tomoseg.quantify.surfaces import SURFACE_SIGMA, SurfaceSums
 from tomoseg.quantify.triple_lines import LINE_SIGMA, LineSums, class_triples
 
@@ -30,6 +31,12 @@ _TORIWAKI = "Toriwaki, Yonekura, Forma 17 (2002) 183"
 _HILDEBRAND = "Hildebrand, Ruegsegger 1997, DOI 10.1046/j.1365-2818.1997.1340694.x"
 _NORMALS = "voxel faces weighted by the local normal"
 _TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
+_DIFFUSION = "steady diffusion through the phase, a finite volume a voxel, tau = fraction / (D_eff / D)"
+_COOPER = "10.1016/j.softx.2016.09.002"
+_SHORTEST = (
+    "mean length of the shortest paths through the phase, voxel to voxel in 26 directions, over the straight one"
+)
+_STENZEL = "10.1002/aic.15160"
 _FACES = "parts connected by voxel faces"
 WHOLE = "a property of the scan as a whole: one sample"
 
@@ -245,6 +252,72 @@ def chord_lengths(chords: Sequence[Chords], edges: Sequence[float], names: Names
     return found
 
 
+def transport_numbers(found: Transports, counted: Counted, names: Names) -> list[Measurement]:
+    """Return tortuosity factor, effective diffusivity and geodesic tortuosity of each class along each axis."""
+    numbers = []
+    for (phase, name), axis in product(enumerate(names.classes), range(3)):
+        conducts, paths = _conduction(found, phase, axis), _paths(found, phase, axis)
+        why = _no_transport(found, counted, phase, axis, names)
+        along = f"{name} along {AXES[axis]}"
+        settings: dict[str, object] = {
+            "parts": len(found.cells),
+            "of": found.n_cells,
+            "longest_edge_voxels": found.edge,
+            "parts_percolating": int((found.diffusivity[:, phase, axis] > 0).sum()),
+        }
+        numbers += [
+            _sampled(f"{what} {along}", its, order, unit="1", method=method, source=source, why_not=why,
+                     settings=settings, whole=len(found.cells) == 1)
+            for what, its, order, method, source in (
+                ("tortuosity factor", conducts, 0, _DIFFUSION, _COOPER),
+                ("effective diffusivity", conducts, 1, f"{_DIFFUSION}; over that in the bulk of the phase", _COOPER),
+                ("geodesic tortuosity", paths, 0, _SHORTEST, _STENZEL),
+            )
+        ]  # fmt: skip
+    return numbers
+
+
+def _conduction(found: Transports, phase: int, axis: int) -> Spread:
+    """Return tortuosity factor and effective diffusivity: means of all parts give both, in a ratio the first."""
+    shares, flows = found.fraction[:, phase, axis], found.diffusivity[:, phase, axis]
+    sums = np.stack([shares, flows, np.ones(len(flows))], axis=1) * found.cells[:, None]
+    # a single part that percolates is all that flows: without it there is no factor
+    fewest = FEWEST_PARTS if (flows > 0).sum() > 1 else len(flows) + 1
+    if not flows.any():
+        return _nothing(2)
+    return jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
+
+
+def _paths(found: Transports, phase: int, axis: int) -> Spread:
+    """Return the geodesic tortuosity, of the parts that have one."""
+    there = np.isfinite(found.path[:, phase, axis])
+    if not there.any():
+        return _nothing(1)
+    cells = found.cells[there]
+    sums = np.stack([found.path[there, phase, axis] * cells, cells], axis=1)
+    return jackknife(sums, lambda its: its[:1] / its[1], fewest=FEWEST_PARTS)
+
+
+def _nothing(n: int) -> Spread:
+    """Return `n` numbers that there are not."""
+    return Spread(*(np.full(n, np.nan) for _ in range(3)), 0)
+
+
+def _no_transport(found: Transports, counted: Counted, phase: int, axis: int, names: Names) -> str | None:
+    """Return why a phase has no tortuosity along an axis."""
+    flows = found.diffusivity[:, phase, axis]
+    if not len(found.cells):
+        return f"not defined: no part of {found.edge} voxels lies wholly inside the field of view"
+    if not found.fraction[:, phase].any():
+        return _absent(names.classes[phase])
+    if np.isnan(flows).any():
+        return "not defined: the equations of diffusion could not be solved"
+    if not flows.any():
+        where = "" if found.n_cells == 1 else f" in any of {len(flows)} parts"
+        return f"not defined: {names.classes[phase]} does not percolate along {AXES[axis]}{where}"
+    return _flat(counted)
+
+
 def _sampled(
     name: str,
     found: Spread,
@@ -252,8 +325,10 @@ def _sampled(
     *,
     unit: str,
     method: str,
+    source: str = "",
     why_not: str | None = None,
     settings: Mapping[str, object] | None = None,
+    whole: bool = False,
 ) -> Measurement:
     """Return a number with its interval over blocks, or why there is none."""
     if why_not is not None:
@@ -266,8 +341,9 @@ def _sampled(
         interval=None if found.why_not else ends,
         interval_contains=None if found.why_not else f"{_CONTAINS} (jackknife over {found.n_blocks} blocks)",
         method=method,
+        source=source,
         settings=dict(settings or {}),
-        note=found.why_not,
+        note=WHOLE if whole else found.why_not,
     )
 
 

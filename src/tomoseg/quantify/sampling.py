@@ -50,7 +50,12 @@ class Spread:
     why_not: str | None = None
 
 
-def jackknife(blocks: Float64[np.ndarray, "block sum"], statistic: Callable[[Sums], Values]) -> Spread:
+def jackknife(
+    blocks: Float64[np.ndarray, "block sum"],
+    statistic: Callable[[Sums], Values],
+    *,
+    fewest: int = FEWEST_BLOCKS,
+) -> Spread:
     """Return what `statistic` makes of the sums over all blocks, with intervals from leaving out each block once.
 
     Parameters
@@ -59,6 +64,8 @@ def jackknife(blocks: Float64[np.ndarray, "block sum"], statistic: Callable[[Sum
         Additive sums of each block.
     statistic
         Numbers of any sums; it must be smooth, as fractions and densities are.
+    fewest
+        Blocks that it takes.
 
     Examples
     --------
@@ -70,9 +77,9 @@ def jackknife(blocks: Float64[np.ndarray, "block sum"], statistic: Callable[[Sum
     total, n = blocks.sum(axis=0), len(blocks)
     values = statistic(total)
     nothing = np.full(values.shape, np.nan)
-    if n < FEWEST_BLOCKS:
+    if n < fewest:
         blocks_there = "1 independent block" if n == 1 else f"{n} independent blocks"
-        return Spread(values, nothing, nothing, n, f"the volume holds {blocks_there}; it takes {FEWEST_BLOCKS}")
+        return Spread(values, nothing, nothing, n, f"the volume holds {blocks_there}; it takes {fewest}")
     without = np.stack([statistic(total - block) for block in blocks])
     variance = (n - 1) / n * ((without - without.mean(axis=0)) ** 2).sum(axis=0)
     half = student.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(variance)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 TRANSPORT_EDGE = 160
 """Longest edge in voxels: some 2 s and 600 MB a phase and axis, 1.3 GB where almost all is one phase."""
 
 MOST_SUBVOLUMES = 8
+
+FEWEST_PARTS = 4
+"""That it takes for an interval."""
 
 
 def spread_out(places: Int64[np.ndarray, "cell axis"], *, n: int) -> list[int]:
@@ -32,3 +37,30 @@ def spread_out(places: Int64[np.ndarray, "cell axis"], *, n: int) -> list[int]:
         apart = ((places[:, None] - places[chosen]) ** 2).sum(axis=2).min(axis=1)
         chosen.append(int(apart.argmax()))
     return chosen
+
+
+@dataclass(frozen=True)
+class Transports:
+    """How each phase conducts in parts of a volume.
+
+    Attributes
+    ----------
+    cells
+        Voxels of each part that it was measured in, int64 (cell,).
+    fraction, diffusivity
+        Share of each phase, and its effective diffusivity along each axis over the bulk's, float64 (cell, phase, axis);
+        0 where it does not percolate, nan where the equations could not be solved.
+    path
+        Geodesic tortuosity, nan where no path leads through, float64 (cell, phase, axis).
+    edge
+        Longest edge of a part in voxels.
+    n_cells
+        Parts that the volume was cut into.
+    """
+
+    cells: Int64[np.ndarray, " cell"]
+    fraction: Float64[np.ndarray, "cell phase axis"]
+    diffusivity: Float64[np.ndarray, "cell phase axis"]
+    path: Float64[np.ndarray, "cell phase axis"]
+    edge: int
+    n_cells: int

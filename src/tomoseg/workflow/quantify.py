@@ -73,6 +73,13 @@ class QuantifySettings(Reading):
     sizes: Annotated[
         bool, Field(description="measure the size distribution too; takes longer than all else together")
     ] = False
+    transport: Annotated[
+        bool,
+        Field(
+            description="measure how each phase conducts along each axis: tortuosity factor, effective diffusivity, "
+            "shortest paths; in up to 8 parts of a large volume, minutes and 1 GB a process"
+        ),
+    ] = False
     workers: Annotated[
         int | None, Field(ge=1, description="processes at a time; a core each for volumes that are worth it")
     ] = None
@@ -247,6 +254,7 @@ def work_of(segmentation: Segmentation, settings: QuantifySettings) -> Work:
         segmentation.voxel_size_um or (1.0, 1.0, 1.0),
         settings.block,
         settings.sizes,
+        settings.transport,
     )
 
 

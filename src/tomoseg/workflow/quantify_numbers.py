@@ -19,6 +19,7 @@ from tomoseg.quantify.quantities import (
     phase_fractions,
     representative_volumes,
     size_distribution,
+    transport_numbers,
     triple_lines,
 )
 from tomoseg.volume import Region
@@ -53,6 +54,7 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         *connectivities(found.parts, names),
         *chord_lengths(found.chords, edges, names),
         *(size_distribution(found.sizes, names) if found.sizes else []),
+        *(transport_numbers(found.transport, counted_blocks, names) if found.transport else []),
     ]
 
 

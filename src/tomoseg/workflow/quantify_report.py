@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,12 @@ _WARNING = (
 _WITH_SEGMENTATION = (
     "Intervals of fractions, areas and triple lines contain sampling and the segmentation's error as labelled slices "
     "show it; others have none. They hold as far as those slices are like this volume."
+)
+
+_TRANSPORT = (
+    "How each phase conducts while the others do not: its effective diffusivity over that of its bulk is its fraction "
+    "over the tortuosity factor. Geodesic: how much longer the shortest paths are than straight ones. Large volumes "
+    "are measured in several parts, whose spread is the interval."
 )
 
 COLUMNS = ("name", "value", "unit", "low", "high", "interval contains", "method", "source", "note")
@@ -80,6 +87,8 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         picture = sizes_picture([by_name[f"median diameter {name}"].settings for name in names], **style,
                                 unit=by_name[f"median diameter {names[0]}"].unit)  # fmt: skip
         sections.append(Section("Sizes", [_table(found, ("median",)), picture], "Diameters of balls that fit."))
+    if seen.sums.transport is not None:
+        sections.append(Section("Transport", [_transport(by_name, names)], _TRANSPORT))
     sections.append(Section("For the paper", [Note(methods(found, segmentation, seen.made))]))
     facts = [("segmentation", str(segmentation.source.path)), ("tomoseg", seen.made.tomoseg)]
     facts += [(str(name), str(value)) for name, value in seen.made.settings.items() if value not in (None, [], False)]
@@ -170,6 +179,20 @@ def _chords(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
     unit = by_name[f"mean chord length {names[0]} along z"].unit
     rows = [[name, *(_or_dash(by_name[f"mean chord length {name} along {axis}"]) for axis in "zyx")] for name in names]
     return Table(("phase", *(f"along {axis}, {unit}" for axis in "zyx")), rows, "Voxels per interface crossing.")
+
+
+def _transport(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
+    """Return one row a phase and axis."""
+    what = ("tortuosity factor", "effective diffusivity", "geodesic tortuosity")
+    rows: list[list[str]] = []
+    remarks: dict[str, None] = {}
+    for name, axis in product(names, "zyx"):
+        its = [by_name[f"{one} {name} along {axis}"] for one in what]
+        rows.append([f"{name} along {axis}", *("-" if one.value is None else in_words(one) for one in its)])
+        remarks |= {one.note: None for one in its if one.note and one.note != WHOLE}
+    parts, of = (by_name[f"{what[0]} {names[0]} along z"].settings.get(key) for key in ("parts", "of"))
+    told = f"Measured in {parts} of {of} parts." if of and of > 1 else ""
+    return Table(("phase", *what), rows, "; ".join([*remarks, told] if told else remarks))
 
 
 def _or_dash(one: Measurement) -> str:

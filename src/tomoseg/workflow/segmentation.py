@@ -117,6 +117,8 @@ class Work:
         Longest edge of a block in voxels.
     sizes
         Whether the size distribution is measured, which takes longer than all else.
+    transport
+        Whether it is measured how phases conduct.
     """
 
     how: Reading
@@ -126,6 +128,7 @@ class Work:
     voxel_size: VoxelSize
     block: int = BLOCK
     sizes: bool = False
+    transport: bool = False
 
 
 @lru_cache(maxsize=1)
