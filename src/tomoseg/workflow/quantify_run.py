@@ -130,7 +130,7 @@ def measure(
         If it cannot be read, or holds a value that is no class.
     """
     grid = cut(segmentation.shape, edge=work.block)
-    with _spread(work, workers, scheduler) as spread:
+    with spread_work(work, workers, scheduler) as spread:
         blocks = tuple(console.track(spread(measure_block, range(len(grid))), "measuring blocks", len(grid)))
         parts = merge([block.parts for block in blocks], grid)
         activity = _activity(blocks, parts, grid=grid, spread=spread, console=console)
@@ -257,7 +257,7 @@ class Spread(Protocol):
 
 
 @contextmanager
-def _spread(work: Work, workers: int, scheduler: str | None) -> Iterator[Spread]:
+def spread_work(work: Work, workers: int, scheduler: str | None) -> Iterator[Spread]:
     """Give what runs a function in this process, in several, or on a Dask cluster; few tasks ahead of the reader."""
     if scheduler is not None:
         from tomoseg.workflow.cluster import count_workers, dask_client
