@@ -45,6 +45,13 @@ def test_there_are_two_files_of_each_class_that_has_a_surface(meshed: Path):
     assert names == ["a_ball_2.ply", "a_ball_2.stl", "matrix.ply", "matrix.stl"]
 
 
+def test_the_page_shows_bodies_and_says_which_phase_has_none(meshed: Path):
+    page = (meshed.parent / "report.html").read_text()
+    assert "Three dimensions" in page and "no number on this page comes from it" in page
+    assert "nothing does not occur in the volume" in page
+    assert (meshed.parent / "figures" / "solids.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_ply_file_holds_a_closed_surface_in_micrometres(balls: Path, meshed: Path):
     comments, vertices, triangles = read_ply(meshed / "a_ball_2.ply")
     assert comments[0] == "a ball/2, by tomoseg"

@@ -3,7 +3,8 @@
 Marching cubes over the centres of voxels, of the phase's indicator smoothed by 2 G(s) - G(2 s), G(s) a Gaussian of std
 s. Smoothed by one Gaussian, the level 1/2 lies a distance s / R too low at a surface of radius R, and bodies
 shrink; the difference cancels that. Balls of radius 5 voxels and more come out with their area within 1 % and their
-volume within 2 %, planes within 1 %. What is thinner than a voxel, or a row of single voxels, vanishes.
+volume within 2 %, planes within 1 %. Plates of two voxels come out 0.4 voxels too
+thick, for their sides repel each other; single voxels and rows of them vanish.
 
 The surface is open where the volume or the mask ends: that is no interface. It ends at the centres of the last voxels.
 
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from scipy import ndimage
 
 from tomoseg.labels import UNLABELLED
@@ -212,7 +213,16 @@ def contour(
     return found % field.size, found // field.size, order[numbers].reshape(-1, 3)
 
 
-def _strides(field: Field) -> Int64[np.ndarray, 3]:
+def crossings(
+    field: Field, lower: Int64[np.ndarray, " vertex"], axes: Int64[np.ndarray, " vertex"]
+) -> Float64[np.ndarray, " vertex"]:
+    """Return how far up its edge each vertex of `contour` lies, from 0 to 1."""
+    values = field.ravel()
+    low, high = values[lower].astype(np.float64), values[lower + _strides(field)[axes]].astype(np.float64)
+    return np.asarray(low / (low - high))
+
+
+def _strides(field: Field) -> Int64[np.ndarray, " 3"]:
     """Return how far apart neighbours along (z, y, x) are in the flat array."""
     _, height, width = field.shape
     return np.array([height * width, width, 1], np.int64)
@@ -233,21 +243,16 @@ def _placed(
     triangles: Int32[np.ndarray, "triangle 3"],
     field: Field,
     *,
-    place: Int64[np.ndarray, 3],
+    place: Int64[np.ndarray, " 3"],
     shape: Shape,
     origin: tuple[int, int, int],
     voxel_size: VoxelSize,
 ) -> BlockMesh:
-    strides = _strides(field)
-    values = field.ravel()
-    low, high = values[lower].astype(np.float64), values[lower + strides[axes]].astype(np.float64)
     local = np.stack(np.unravel_index(lower, field.shape), axis=1)
-    voxels = local + place
+    voxels, rows = local + place, np.arange(len(lower))
     points = (voxels + np.array(origin)).astype(np.float64)
-    rows = np.arange(len(lower))
-    points[rows, axes] += low / (low - high)
-    last = np.array(field.shape) - 1
-    on_face = (local == 0) | (local == last)
+    points[rows, axes] += crossings(field, lower, axes)
+    on_face = (local == 0) | (local == np.array(field.shape) - 1)
     on_face[rows, axes] = False  # between two voxels it is on no face that is across
     rims = np.flatnonzero(on_face.any(axis=1))
     keys = np.ravel_multi_index(tuple(voxels[rims].T), shape) * 3 + axes[rims]
