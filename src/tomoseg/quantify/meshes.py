@@ -3,8 +3,8 @@
 Marching cubes over the centres of voxels, of the phase's indicator smoothed by 2 G(s) - G(2 s), G(s) a Gaussian of std
 s. Smoothed by one Gaussian, the level 1/2 lies a distance s / R too low at a surface of radius R, and bodies
 shrink; the difference cancels that. Balls of radius 5 voxels and more come out with their area within 1 % and their
-volume within 2 %, planes within 1 %. Plates of two voxels come out 0.4 voxels too
-thick, for their sides repel each other; single voxels and rows of them vanish.
+volume within 2 %, planes within 1 %. Plates of two voxels come out 0.4 voxels too thick, for their sides repel each
+other; single voxels and rows of them vanish.
 
 The surface is open where the volume or the mask ends: that is no interface. It ends at the centres of the last voxels.
 
