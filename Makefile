@@ -48,11 +48,15 @@ format: checks  ## rewrite the files in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-oracle: install ## what SimpleITK says of files, into tests/reference; in an environment of its own
+oracle: install ## what SimpleITK, PoreSpy and taufactor say, into tests/reference; in environments of their own
 	$(PYTHON) -m venv .oracle
 	.oracle/bin/pip install --quiet --disable-pip-version-check numpy SimpleITK==2.5.2
 	mkdir -p tests/reference/simpleitk
 	.oracle/bin/python tests/oracle/simpleitk.py $(BIN)/python tests/reference/simpleitk
+	$(PYTHON) -m venv .oracle-numbers
+	.oracle-numbers/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+	  "$$(grep '^torch==' constraints.txt)" porespy==3.0.1 taufactor==1.2.1
+	.oracle-numbers/bin/python -W ignore tests/oracle/microstructure.py tests/reference/microstructure
 
 nightly: install ## the short noise study on a phantom, five minutes; in results/nightly
 	rm -rf results/nightly
@@ -64,4 +68,4 @@ studies: install ## the experiments of docs/experiments.md, one after the other 
 	for study in benchmarks/study_*.py; do $(BIN)/python $$study --out results || exit 1; done
 
 clean:          ## remove what make made, demo/ and results/ excepted
-	rm -rf $(VENV) .oracle .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .oracle .oracle-numbers .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

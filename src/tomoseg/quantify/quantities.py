@@ -300,7 +300,8 @@ def _paths(found: Transports, phase: int, axis: int) -> Spread:
 
 def _nothing(n: int) -> Spread:
     """Return `n` numbers that there are not."""
-    return Spread(*(np.full(n, np.nan) for _ in range(3)), 0)
+    nothing = np.full(n, np.nan)
+    return Spread(nothing, nothing, nothing, 0)
 
 
 def _no_transport(found: Transports, counted: Counted, phase: int, axis: int, names: Names) -> str | None:

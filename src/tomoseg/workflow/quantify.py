@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
+from jaxtyping import Float64
 from pydantic import Field, field_validator, model_validator
 
 from tomoseg.errors import SettingError
@@ -19,6 +20,7 @@ from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
 from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.quantify_mesh import mesh_folder, voxel_faces, write_meshes
 from tomoseg.workflow.quantify_numbers import lines, measurements
 from tomoseg.workflow.quantify_run import measure
 from tomoseg.workflow.segmentation import BLOCK, Segmentation, Work, open_segmentation
@@ -80,6 +82,13 @@ class QuantifySettings(Reading):
             "shortest paths; in up to 8 parts of a large volume, minutes and 1 GB a process"
         ),
     ] = False
+    mesh: Annotated[
+        bool,
+        Field(
+            description="write each phase's surface too, mesh/CLASS.stl and mesh/CLASS.ply, x y z in micrometres; open "
+            "where the volume or its mask ends, for that is no interface"
+        ),
+    ] = False
     workers: Annotated[
         int | None, Field(ge=1, description="processes at a time; a core each for volumes that are worth it")
     ] = None
@@ -130,6 +139,8 @@ def run(settings: QuantifySettings, console: Console) -> None:
         return
     check_folder(settings.out, force=settings.force)
     segmentation = open_sample(settings)
+    if settings.mesh:
+        mesh_folder(settings.out, segmentation, force=settings.force)
     effects = load_effects(settings.scores, segmentation) if settings.scores else {}
     if segmentation.voxel_size_um is None:
         console.warn(NO_VOXEL_SIZE)
@@ -140,6 +151,8 @@ def run(settings: QuantifySettings, console: Console) -> None:
 
     write(settings.out, found, seen, axis=settings.axis, force=settings.force)
     console.result(f"report: {settings.out / 'report.html'}")
+    if settings.mesh:
+        mesh_sample(settings, segmentation, faces_of(settings, seen), console)
 
 
 def open_sample(settings: QuantifySettings) -> Segmentation:
@@ -173,6 +186,26 @@ def measure_sample(
         for one in measurements(segmentation, measured)
     ]
     return found, Measured(segmentation, measured, made_with(settings))
+
+
+def faces_of(settings: QuantifySettings, seen: Measured) -> Float64[np.ndarray, " class"]:
+    """Return how many faces the voxels of each class have to others: how large its mesh will be."""
+    return voxel_faces(seen.sums, work_of(seen.segmentation, settings))
+
+
+def mesh_sample(
+    settings: QuantifySettings, segmentation: Segmentation, faces: Float64[np.ndarray, " class"], console: Console
+) -> None:
+    """Write the mesh of each class."""
+    write_meshes(
+        mesh_folder(settings.out, segmentation, force=settings.force),
+        segmentation,
+        work_of(segmentation, settings),
+        faces=faces,
+        workers=_workers(settings, segmentation),
+        scheduler=settings.scheduler,
+        console=console,
+    )
 
 
 def made_with(settings: QuantifySettings) -> Provenance:

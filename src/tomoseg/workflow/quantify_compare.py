@@ -12,12 +12,15 @@ from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify import (
     NO_VOXEL_SIZE,
     QuantifySettings,
+    faces_of,
     load_effects,
     made_with,
     measure_sample,
+    mesh_sample,
     open_sample,
 )
 from tomoseg.workflow.quantify_compare_report import Compared, console_lines, write_comparison
+from tomoseg.workflow.quantify_mesh import mesh_folder
 from tomoseg.workflow.quantify_report import write
 from tomoseg.workflow.reading import refuse_same_place
 from tomoseg.workflow.segmentation import Segmentation
@@ -31,12 +34,16 @@ def compare(settings: QuantifySettings, console: Console) -> None:
     _check_places(settings, each)
     segmentations = alike([open_sample(its) for its in each], names)
     effects = [load_effects(settings.scores, one) if settings.scores else {} for one in segmentations]
+    if settings.mesh:
+        for its, segmentation in zip(each, segmentations, strict=True):
+            mesh_folder(its.out, segmentation, force=settings.force)
     if segmentations[0].voxel_size_um is None:
         console.warn(NO_VOXEL_SIZE)
-    measured = []
+    measured, faces = [], []
     for name, its, segmentation, its_effects in zip(names, each, segmentations, effects, strict=True):
         console.say(f"sample {name}: {its.segmentation}")
         found, seen = measure_sample(its, segmentation, its_effects, console)
+        faces.append(faces_of(its, seen))
         # what was measured block by block is in the numbers: kept for all samples it could fill the memory
         measured.append((found, replace(seen, sums=replace(seen.sums, blocks=()))))
     compared = Compared(
@@ -50,6 +57,9 @@ def compare(settings: QuantifySettings, console: Console) -> None:
         write(its.out, found, seen, axis=settings.axis, force=settings.force)
     write_comparison(settings.out, compared, force=settings.force)
     console.result(f"report: {settings.out / 'report.html'}")
+    if settings.mesh:
+        for its, segmentation, several in zip(each, segmentations, faces, strict=True):
+            mesh_sample(its, segmentation, several, console)
 
 
 def _each(settings: QuantifySettings) -> Iterator[tuple[str, QuantifySettings]]:

@@ -11,11 +11,12 @@ import numpy as np
 
 from tomoseg.provenance import Provenance
 from tomoseg.quantify import Measurement
+from tomoseg.quantify.coarse import cell_voxels
 from tomoseg.quantify.phases import fractions
 from tomoseg.quantify.quantities import WHOLE
 from tomoseg.quantify.surfaces import SURFACE_SIGMA
 from tomoseg.quantify.triple_lines import LINE_SIGMA
-from tomoseg.report import Facts, Headline, Note, Report, Section, Table, write_csv, write_json, write_report
+from tomoseg.report import Facts, Headline, Note, Part, Report, Section, Table, write_csv, write_json, write_report
 from tomoseg.volume import Region
 from tomoseg.workflow.quantify_numbers import in_words, number
 from tomoseg.workflow.quantify_run import Sums
@@ -72,6 +73,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
     lines = [one for one in found if one.name == "triple-phase boundary density"]
     sections = [
         Section("The segmentation", [planes_picture(_planes(segmentation), **style)]),
+        _solids(seen),
         Section("Phases", [_table(found, ("phase fraction", "volume that tells")),
                            profiles_picture(_profiles(seen.sums), **style)],
                 "Share of the voxels that count, and how it changes along the three axes."),
@@ -134,6 +136,32 @@ def _planes(segmentation: Segmentation) -> dict[str, np.ndarray]:
         f"y = {y} (z down)": segmentation.read(Region(0, depth, y, y + 1, 0, width))[:, 0],
         f"x = {x} (z down)": segmentation.read(Region(0, depth, 0, height, x, x + 1))[:, :, 0],
     }
+
+
+def _solids(seen: Measured) -> Section:
+    """Return each phase as a solid body, and which have none."""
+    from tomoseg.report.solids import can_be_drawn, solids_picture
+
+    classes, counts, size = seen.segmentation.classes, seen.sums.cells, seen.segmentation.voxel_size_um
+    edges, shape = size or (1.0, 1.0, 1.0), seen.segmentation.shape
+    step = cell_voxels(shape, edges)
+    shares = (counts / np.maximum(counts.sum(axis=0), 1)).astype(np.float32)
+    picture = solids_picture(
+        shares,
+        cell=(step[0] * edges[0], step[1] * edges[1], step[2] * edges[2]),
+        lengths=(shape[0] * edges[0], shape[1] * edges[1], shape[2] * edges[2]),
+        colours=[item.colour for item in classes],
+        names=[item.name for item in classes],
+        unit="µm" if size else "voxels",
+    )
+    parts: list[Part] = [] if picture is None else [picture]
+    for item, share, count in zip(classes, shares, counts, strict=True):
+        if not count.any():
+            parts.append(Note(f"{item.name} does not occur in the volume; there is no picture of it."))
+        elif not can_be_drawn(share):
+            parts.append(Note(f"{item.name} is too fine for a picture: it nowhere fills half a cell."))
+    copy = f"a coarse copy of the volume, {' x '.join(map(str, step))} voxels a cell" if max(step) > 1 else "the volume"
+    return Section("Three dimensions", parts, f"Drawn from {copy}, smoothed; no number on this page comes from it.")
 
 
 def _profiles(measured: Sums) -> dict[str, np.ndarray]:

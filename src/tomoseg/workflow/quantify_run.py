@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt8
 
 from tomoseg.quantify.chords import Chords, count_chords, pencils
+from tomoseg.quantify.coarse import BlockCells, cell_voxels, count_cells, gather_cells
 from tomoseg.quantify.connectivity import BlockParts, Parts, Status, find_parts, mark_parts, merge, part_status
 from tomoseg.quantify.euler import euler_numbers
 from tomoseg.quantify.grid import Grid, cut, grown, within
@@ -48,6 +49,8 @@ class BlockSums:
         The edges of triple lines, and the four voxels around each in voxels of the volume, int32 (edge, 4, 3).
     parts
         Connected parts.
+    cells
+        Its part of a coarse copy of the volume.
     """
 
     number: int
@@ -58,6 +61,7 @@ class BlockSums:
     edges: LineEdges
     edge_voxels: Int32[np.ndarray, "edge 4 3"]
     parts: BlockParts
+    cells: BlockCells
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ class Sums:
     activity
         Length of the triple lines by triple and by `Status` along z, y and x, float64 (axis, triple, status); active is
         what touches percolating parts only, inactive what touches an isolated part.
+    cells
+        Voxels of each class in the cells of a coarse copy, int32 (class, z, y, x); for pictures.
     """
 
     grid: Grid
@@ -92,6 +98,7 @@ class Sums:
     chords: tuple[Chords, Chords, Chords]
     activity: Float64[np.ndarray, "axis triple status"]
     sizes: Sizes | None
+    cells: Int32[np.ndarray, "class z y x"]
     transport: Transports | None = None
 
 
@@ -134,7 +141,13 @@ def measure(
         sizes = _sizes(work, grid, spread=spread, console=console) if work.sizes else None
         transport = measure_transport(segmentation, spread=spread, console=console) if work.transport else None
     counts = gather((block.counts for block in blocks), shape=grid.shape, n_classes=len(work.classes))
-    return Sums(grid, blocks, parts, counts, chords, activity, sizes, transport)
+    cells = gather_cells(
+        (block.cells for block in blocks),
+        shape=grid.shape,
+        cell=cell_voxels(grid.shape, work.voxel_size),
+        n_classes=len(work.classes),
+    )
+    return Sums(grid, blocks, parts, counts, chords, activity, sizes, cells, transport)
 
 
 def measure_block(work: Work, number: int) -> BlockSums:
@@ -158,6 +171,7 @@ def measure_block(work: Work, number: int) -> BlockSums:
         edges,
         edges.voxels + start,
         find_parts(its_own, number=number, grid=grid),
+        count_cells(its_own, region, cell=cell_voxels(grid.shape, work.voxel_size), n_classes=n),
     )
 
 
