@@ -78,9 +78,10 @@ def models(given: argparse.Namespace) -> None:
             phantom.run(phantom.PhantomSettings(out=folder, shape=TRAINED, seed=number, chord=CHORD), QUIET)
         images, labels = folder / "images", folder / "labels"
         if not model.exists():
-            how = {"context": 2, "steps": STEPS, "test": TESTED, "classes": PHANTOM_CLASSES, "seed": number}
+            how = {"context": 2, "steps": STEPS, "test": TESTED, "classes": PHANTOM_CLASSES, "seed": number,
+                   "samples": False}  # fmt: skip
             record(given.out, "coverage_models", model=number, **fit(images, labels, model, **how))
-        for noise_std in NOISE:
+        for noise_std in (one for one in NOISE if not (scores_of(given.out, number, one) / "scores.json").exists()):
             settings = evaluate.EvaluateSettings(
                 model=model, images=images, labels=labels, out=scores_of(given.out, number, noise_std),
                 noise_std=noise_std, clip=noise_std > 0, force=True,
@@ -134,11 +135,11 @@ def one_phantom(out: Path, number: int, seed: int) -> None:
     model = load_model(model_of(out, number))
     runner = make_runner(model)
     label = np.stack([one.label for one in made])
-    as_labelled = [one.value for one in numbers(measured(out, label, seed))]
+    as_labelled = [one.value for one in numbers(measured(out / f"coverage_{seed}_labels.tif", label, block=EDGE))]
     for noise_std in NOISE:
         grey = noisy(np.stack([one.grey for one in made]), noise_std, seed)
         found = segmented(grey, runner)
-        its = measured(out, found, seed)
+        its = measured(out / f"coverage_{seed}_{noise_std:.0f}.tif", found, block=BLOCK)
         save(sums_of(out, seed, noise_std), its)
         record(
             out,
@@ -167,15 +168,15 @@ def segmented(grey: np.ndarray, runner: Runner) -> np.ndarray:
     return np.stack([runner.segment(stack) for stack in stacks])
 
 
-def measured(out: Path, found: np.ndarray, seed: int) -> Counted:
-    """Return the sums that `quantify` takes of a segmentation."""
-    path = out / f"coverage_{seed}.tif"
+def measured(path: Path, found: np.ndarray, *, block: int) -> Counted:
+    """Return the sums that `quantify` takes of a segmentation, which lies at `path` meanwhile."""
     tifffile.imwrite(path, decode(found, CLASSES, outside=254), photometric="minisblack")
-    settings = quantify.QuantifySettings(segmentation=path, out=out, classes=PHANTOM_CLASSES, block=BLOCK)
+    settings = quantify.QuantifySettings(segmentation=path, out=path, classes=PHANTOM_CLASSES, block=block)
     segmentation = quantify.open_sample(settings)
     sums = measure(segmentation, quantify.work_of(segmentation, settings), workers=1, console=QUIET)
+    found_sums = counted(segmentation, sums)
     path.unlink()
-    return counted(segmentation, sums)
+    return found_sums
 
 
 def numbers(its: Counted) -> list[Measurement]:
@@ -234,7 +235,7 @@ def table(given: argparse.Namespace) -> None:
         print(f"\nstd {noise_std:.0f}: {len(chosen)} phantoms, {len(given.models)} models, accuracy {accuracy:.4f}")
         results = [_measurements(given.out, row) for row in chosen]
         for what, truths in (("own", [row["truth"] for row in chosen]), ("mean", [whole] * len(chosen))):
-            for order, name in enumerate(one.name for one in results[0][0]):
+            for order, name in enumerate(one.name for one, *_ in results[0]):
                 _print(f"{what}: {name}", _intervals(results, order, what), np.array(truths)[:, order])
 
 
