@@ -10,14 +10,16 @@
 Phantoms are 160 voxels along each axis, ten runs of a phase across. Each result is a line of JSON in
 OUT/coverage_*.jsonl as soon as it is there, and what is there is not done again. `--part I N` does every Nth phantom
 from the Ith on, so that several processes share the work. Sums of each block are kept beside, so that `table` shows
-what the library makes of them today. Model 0 and its phantoms are for tuning; the table is of those asked for.
+what the library makes of them today. Model 0 and its phantoms are for tuning; the table is of those asked for. What
+labels say of the segmentation is taken, for each phantom, from half of the next one, as many voxels as 32 slices of a
+training phantom (`--labels phantoms`, as many draws as phantoms), or from the slices held out of each model's training
+(`--labels models`, as `evaluate` does, as many draws as models).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from functools import reduce
 from itertools import pairwise
 from operator import add
@@ -35,12 +37,12 @@ from tomoseg.model_file import load_model
 from tomoseg.phantom import PHANTOM_CLASSES as CLASSES
 from tomoseg.phantom import FieldSampler, PhantomSpec
 from tomoseg.phantom import make_phantom as slices_of
-from tomoseg.phantom_truth import TruthSums, surfaces_between
+from tomoseg.phantom_truth import PAIRS, TruthSums, surfaces_between
 from tomoseg.predict import Runner
 from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.quantities import Counted, interface_areas, phase_fractions, triple_lines
-from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
+from tomoseg.quantify.sections import Effect, effects, read_effects, with_segmentation
 from tomoseg.quantify.surfaces import SurfaceSums
 from tomoseg.quantify.triple_lines import LineSums
 from tomoseg.slices import context_slices
@@ -54,6 +56,11 @@ CHORD, EDGE, BLOCK = 16.0, 160, 40
 TRAINED, TESTED, STEPS = (128, 256, 256), "96:128", 1300
 NOISE = (0.0, 5000.0)
 SEEDS, SMALL = 1000, 64
+WORDS = {
+    "labels": "the interval of this volume, against its true labels measured in the same way",
+    "truth": "the interval of this volume, against its truth below the voxel",
+    "mean": "the interval of sampling and segmentation, against the generator's mean",
+}
 NAMES = tuple(item.name for item in CLASSES)
 QUIET = Console(quiet=True)
 
@@ -64,6 +71,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--models", nargs="*", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--phantoms", type=int, default=40, help="of each model")
+    parser.add_argument("--block", type=int, default=BLOCK, choices=(40, 80), help="edge of a block, for the table")
+    parser.add_argument("--labels", choices=("models", "phantoms"), default="phantoms", help="for the table")
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("I", "N"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -135,12 +144,13 @@ def one_phantom(out: Path, number: int, seed: int) -> None:
     model = load_model(model_of(out, number))
     runner = make_runner(model)
     label = np.stack([one.label for one in made])
-    as_labelled = [one.value for one in numbers(measured(out / f"coverage_{seed}_labels.tif", label, block=EDGE))]
+    labelled = measured(out / f"coverage_{seed}_labels.tif", label)
+    save(sums_of(out, seed, "labels"), labelled)
     for noise_std in NOISE:
         grey = noisy(np.stack([one.grey for one in made]), noise_std, seed)
         found = segmented(grey, runner)
-        its = measured(out / f"coverage_{seed}_{noise_std:.0f}.tif", found, block=BLOCK)
-        save(sums_of(out, seed, noise_std), its)
+        its = measured(out / f"coverage_{seed}_{noise_std:.0f}.tif", found)
+        save(sums_of(out, seed, f"{noise_std:.0f}"), its)
         record(
             out,
             "coverage_phantoms",
@@ -149,7 +159,7 @@ def one_phantom(out: Path, number: int, seed: int) -> None:
             noise_std=noise_std,
             accuracy=float((found == label).mean()),
             truth=[one["value"] for one in truth.measurements(NAMES)],
-            as_labelled=as_labelled,
+            as_labelled=[one.value for one in numbers(labelled)],
             as_segmented=[one.value for one in numbers(its)],
         )
 
@@ -168,10 +178,10 @@ def segmented(grey: np.ndarray, runner: Runner) -> np.ndarray:
     return np.stack([runner.segment(stack) for stack in stacks])
 
 
-def measured(path: Path, found: np.ndarray, *, block: int) -> Counted:
+def measured(path: Path, found: np.ndarray) -> Counted:
     """Return the sums that `quantify` takes of a segmentation, which lies at `path` meanwhile."""
     tifffile.imwrite(path, decode(found, CLASSES, outside=254), photometric="minisblack")
-    settings = quantify.QuantifySettings(segmentation=path, out=path, classes=PHANTOM_CLASSES, block=block)
+    settings = quantify.QuantifySettings(segmentation=path, out=path, classes=PHANTOM_CLASSES, block=BLOCK)
     segmentation = quantify.open_sample(settings)
     sums = measure(segmentation, quantify.work_of(segmentation, settings), workers=1, console=QUIET)
     found_sums = counted(segmentation, sums)
@@ -186,8 +196,8 @@ def numbers(its: Counted) -> list[Measurement]:
     return [*phase_fractions(its, names), *areas, *triple_lines(its, names)]
 
 
-def sums_of(out: Path, seed: int, noise_std: float) -> Path:
-    return out / "coverage_sums" / f"{seed}_{noise_std:.0f}.npz"
+def sums_of(out: Path, seed: int, what: str) -> Path:
+    return out / "coverage_sums" / f"{seed}_{what}.npz"
 
 
 _SURFACES, _LINES = ("areas", "stair_areas", "volumes"), ("lengths", "stair_lengths", "volumes")
@@ -229,47 +239,81 @@ def table(given: argparse.Namespace) -> None:
     print(f"the generator's mean over {len(made)} seeds, relative standard error in %: {_percent(made)}")
     for noise_std in NOISE:
         chosen = [r for r in rows(given.out, "phantoms") if r["noise_std"] == noise_std and r["model"] in given.models]
-        if not chosen:
+        if not chosen or len(chosen) < 2 * len({row["model"] for row in chosen}):
+            print(f"std {noise_std:.0f}: too few phantoms yet")
             continue
         accuracy = np.mean([row["accuracy"] for row in chosen])
         print(f"\nstd {noise_std:.0f}: {len(chosen)} phantoms, {len(given.models)} models, accuracy {accuracy:.4f}")
-        results = [_measurements(given.out, row) for row in chosen]
-        for what, truths in (("own", [row["truth"] for row in chosen]), ("mean", [whole] * len(chosen))):
-            for order, name in enumerate(one.name for one, *_ in results[0]):
-                _print(f"{what}: {name}", _intervals(results, order, what), np.array(truths)[:, order])
+        following = {row["seed"]: other["seed"] for row, other in zip(chosen, _next(chosen), strict=True)}
+        results = [_measurements(given, row, following[row["seed"]]) for row in chosen]
+        truths = {
+            "labels": [row["as_labelled"] for row in chosen],
+            "truth": [row["truth"] for row in chosen],
+            "mean": [whole] * len(chosen),
+        }
+        for which, truth in truths.items():
+            print(f"{WORDS[which]}, std {noise_std:.0f}")
+            for order, several in enumerate(zip(*results, strict=True)):
+                _print(several[0].name, _ends(list(several), which), np.array(truth)[:, order])
+
+
+def _next(chosen: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each phantom another one of the same model."""
+    found = []
+    for row in chosen:
+        same = [other for other in chosen if other["model"] == row["model"]]
+        found.append(same[(same.index(row) + 1) % len(same)])
+    return found
 
 
 def _percent(made: np.ndarray) -> str:
     return ", ".join(f"{100 * one:.2f}" for one in made.std(axis=0) / made.mean(axis=0) / np.sqrt(len(made)))
 
 
-Result = tuple[Measurement, Measurement, Effect]
+def _measurements(given: argparse.Namespace, row: dict[str, Any], next_seed: int) -> list[Measurement]:
+    """Return each number with its intervals, corrected by what labels say of the model."""
+    if given.labels == "models":
+        scores = scores_of(given.out, row["model"], row["noise_std"]) / "scores.json"
+        its_effects = read_effects(json.loads(scores.read_text()))
+    else:
+        its_effects = _effects(given.out, next_seed, f"{row['noise_std']:.0f}")
+    found = numbers(merged(load(sums_of(given.out, row["seed"], f"{row['noise_std']:.0f}")), given.block))
+    return [with_segmentation(one, its_effects[one.name], correct=True, voxels=EDGE**3) for one in found]
 
 
-def _measurements(out: Path, row: dict[str, Any]) -> list[Result]:
-    """Return each number as segmented and as corrected, and what labelled slices say of it."""
-    scores = json.loads((scores_of(out, row["model"], row["noise_std"]) / "scores.json").read_text())
-    effects = read_effects(scores)
-    found = numbers(load(sums_of(out, row["seed"], row["noise_std"])))
-    return [(one, with_segmentation(one, effects[one.name], correct=True), effects[one.name]) for one in found]
+def _effects(out: Path, seed: int, what: str) -> dict[str, Effect]:
+    """Return what the segmentation did in the lower half of a phantom, by its blocks."""
+    ways = [load(sums_of(out, seed, which)) for which in ("labels", what)]
+    half = np.flatnonzero(ways[0].cells[:, 0] < EDGE // BLOCK // 2)
+    return effects(np.array([[_additive(way, i) for way in ways] for i in half]), NAMES, slabs=True)
 
 
-def _intervals(results: list[list[Result]], order: int, what: str) -> np.ndarray:
-    """Return value, low and high end: of the segmentation alone for a volume's own truth, else of both."""
-    return np.array(list(_ends(results, order, what)))
+def _additive(its: Counted, i: int) -> np.ndarray:
+    voxels = its.voxels[i]
+    areas = its.surfaces[i].densities
+    return np.array([*voxels, *(voxels.sum() * np.array([*(areas[p] for p in PAIRS), *its.lines[i].densities]))])
 
 
-def _ends(results: list[list[Result]], order: int, what: str) -> Iterator[tuple[float, float, float]]:
-    for plain, corrected, effect in (one[order] for one in results):
-        assert corrected.value is not None and plain.value is not None
-        if what == "mean" and corrected.interval:
-            yield corrected.value, *corrected.interval
-        elif what == "own" and effect.interval:
-            scale = 1.0 if plain.unit == "1" else plain.value
-            half = scale * (effect.interval[1] - effect.interval[0]) / 2
-            yield corrected.value, corrected.value - half, corrected.value + half
-        else:
-            yield corrected.value, np.nan, np.nan
+def merged(its: Counted, block: int) -> Counted:
+    """Return the sums of larger blocks."""
+    step = block // BLOCK
+    n = EDGE // BLOCK // step
+    at = np.ravel_multi_index(tuple((its.cells // step).T), (n, n, n))
+    groups = [np.flatnonzero(at == one) for one in range(n**3)]
+    return Counted(
+        np.stack([its.voxels[group].sum(axis=0) for group in groups]),
+        [reduce(add, (its.surfaces[i] for i in group)) for group in groups],
+        [reduce(add, (its.lines[i] for i in group)) for group in groups],
+        np.stack(np.unravel_index(np.arange(n**3), (n, n, n)), axis=1),
+        (float(block), float(block), float(block)),
+        its.correlation,
+    )
+
+
+def _ends(several: list[Measurement], which: str) -> np.ndarray:
+    """Return value, low and high end of each: nan where there is no interval."""
+    ends = [one.interval if which == "mean" else one.settings.get("interval_of_this_volume") for one in several]
+    return np.array([(one.value, *(its or (np.nan, np.nan))) for one, its in zip(several, ends, strict=True)])
 
 
 def _print(name: str, found: np.ndarray, truth: np.ndarray) -> None:
@@ -279,10 +323,10 @@ def _print(name: str, found: np.ndarray, truth: np.ndarray) -> None:
     inside = (low <= truth) & (truth <= high)
     missed = np.maximum(low - truth, 0) + np.maximum(truth - high, 0)
     score = np.mean((high - low) + 2 / 0.05 * missed)  # T. Gneiting, A. E. Raftery 2007, 10.1198/016214506000001437
-    spread = np.subtract(*np.percentile(value - truth, [97.5, 2.5]))
+    spread = np.subtract(*np.percentile(value - truth, [97.5, 2.5])) or np.nan
     ends = binomtest(int(inside.sum()), len(inside)).proportion_ci(method="wilson")
     print(
-        f"{name:45} inside {inside.mean():.3f} [{ends.low:.3f}, {ends.high:.3f}] of {len(inside)}, "
+        f"  {name:36} inside {inside.mean():.3f} [{ends.low:.3f}, {ends.high:.3f}] of {len(inside)}, "
         f"width/spread {np.median(high - low) / spread:.2f}, "
         f"half width {50 * np.median(high - low) / truth.mean():.2f} %, "
         f"mean error {100 * np.mean(value - truth) / truth.mean():+.2f} %, score {score:.3g}"
