@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from functools import reduce
 from itertools import pairwise
 from operator import add
@@ -238,12 +239,11 @@ def table(given: argparse.Namespace) -> None:
     whole = made.mean(axis=0)
     print(f"the generator's mean over {len(made)} seeds, relative standard error in %: {_percent(made)}")
     for noise_std in NOISE:
-        chosen = [r for r in rows(given.out, "phantoms") if r["noise_std"] == noise_std and r["model"] in given.models]
-        if not chosen or len(chosen) < 2 * len({row["model"] for row in chosen}):
-            print(f"std {noise_std:.0f}: too few phantoms yet")
+        chosen = _chosen(given, noise_std)
+        if not chosen:
             continue
-        accuracy = np.mean([row["accuracy"] for row in chosen])
-        print(f"\nstd {noise_std:.0f}: {len(chosen)} phantoms, {len(given.models)} models, accuracy {accuracy:.4f}")
+        accuracy, n_models = np.mean([row["accuracy"] for row in chosen]), len({row["model"] for row in chosen})
+        print(f"\nstd {noise_std:.0f}: {len(chosen)} phantoms, {n_models} models, accuracy {accuracy:.4f}")
         following = {row["seed"]: other["seed"] for row, other in zip(chosen, _next(chosen), strict=True)}
         results = [_measurements(given, row, following[row["seed"]]) for row in chosen]
         truths = {
@@ -255,6 +255,13 @@ def table(given: argparse.Namespace) -> None:
             print(f"{WORDS[which]}, std {noise_std:.0f}")
             for order, several in enumerate(zip(*results, strict=True)):
                 _print(several[0].name, _ends(list(several), which), np.array(truth)[:, order])
+
+
+def _chosen(given: argparse.Namespace, noise_std: float) -> list[dict[str, Any]]:
+    """Return the rows at that noise; without models of one phantom, where another one is to tell what they do."""
+    found = [r for r in rows(given.out, "phantoms") if r["noise_std"] == noise_std and r["model"] in given.models]
+    counts = Counter(row["model"] for row in found)
+    return [row for row in found if given.labels == "models" or counts[row["model"]] > 1]
 
 
 def _next(chosen: list[dict[str, Any]]) -> list[dict[str, Any]]:
