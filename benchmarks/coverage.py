@@ -1,6 +1,6 @@
 """How often the intervals of `tomoseg quantify` hold the truth, and how much wider they are than they need be.
 
-`python benchmarks/coverage.py DO [--out results] [--models 1 2 3 4 5] [--phantoms 40] [--part I N]`, with DO one of
+`python benchmarks/coverage.py DO [--out results] [--models 1 2 3 4 5] [--phantoms 41] [--part I N]`, with DO one of
 
 - `models`: train the models, each on a phantom of its own, and `evaluate` them on slices of it that were held out;
 - `mean`: the mean over 1000 seeds of the truth of small phantoms, which is what the generator makes;
@@ -57,6 +57,7 @@ CHORD, EDGE, BLOCK = 16.0, 160, 40
 TRAINED, TESTED, STEPS = (128, 256, 256), "96:128", 1300
 NOISE = (0.0, 5000.0)
 SEEDS, SMALL = 1000, 64
+LOOKED_AT = (6000,)  # by this one slabs were chosen over sections: it tests nothing
 WORDS = {
     "labels": "the interval of this volume, against its true labels measured in the same way",
     "truth": "the interval of this volume, against its truth below the voxel",
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("do", choices=("models", "mean", "phantoms", "table"))
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--models", nargs="*", type=int, default=[1, 2, 3, 4, 5])
-    parser.add_argument("--phantoms", type=int, default=40, help="of each model")
+    parser.add_argument("--phantoms", type=int, default=41, help="of each model")
     parser.add_argument("--block", type=int, default=BLOCK, choices=(40, 80), help="edge of a block, for the table")
     parser.add_argument("--labels", choices=("models", "phantoms"), default="phantoms", help="for the table")
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("I", "N"))
@@ -260,6 +261,7 @@ def table(given: argparse.Namespace) -> None:
 def _chosen(given: argparse.Namespace, noise_std: float) -> list[dict[str, Any]]:
     """Return the rows at that noise; without models of one phantom, where another one is to tell what they do."""
     found = [r for r in rows(given.out, "phantoms") if r["noise_std"] == noise_std and r["model"] in given.models]
+    found = [row for row in found if row["seed"] not in LOOKED_AT]
     counts = Counter(row["model"] for row in found)
     return [row for row in found if given.labels == "models" or counts[row["model"]] > 1]
 
