@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,9 @@ from tomoseg.metrics import (
     mean_iou,
 )
 from tomoseg.predict import Runner, read_stack
+from tomoseg.quantify.sampling import FEWEST_BLOCKS
 from tomoseg.quantify.sections import SHORTEST_TILE, Effect, Tiles, effects, section_tiles
+from tomoseg.quantify.slabs import THINNEST, slab_tiles, slabs_of
 from tomoseg.slices import Scan, context_slices
 
 Slice = Shaped[np.ndarray, "y x"]
@@ -63,7 +65,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class SliceScores:
-    """What one test slice gave; all that is kept of it."""
+    """What one test slice gave; all that is kept of it.
+
+    `slab` has the numbers of the slab of neighbouring test slices that ends with it, if one does.
+    """
 
     of: TestSlice
     name: str
@@ -73,6 +78,7 @@ class SliceScores:
     calibration: CalibrationSums
     boundary: CalibrationSums
     sections: Tiles
+    slab: Tiles | None = None
 
     @property
     def confusion(self) -> Confusion:
@@ -90,8 +96,51 @@ def stack_of(scan: Scan, z: int, *, context: int, read: Callable[[int], Slice]) 
     return read_stack(read, context_slices(z, numbers=scan.numbers, context=context))
 
 
-def score_slice(runner: Runner, scan: Scan, of: TestSlice, *, noise: Noise, edge: int) -> SliceScores:
-    """Segment a slice and compare it with its label.
+def score_slices(
+    runner: Runner, scan: Scan, chosen: Sequence[TestSlice], *, noise: Noise, edge: int
+) -> Iterator[SliceScores]:
+    """Segment slices of a scan, by rising z, and compare them with their labels; hold one slab of them at a time."""
+    context = runner.network.context
+    for part in slabs_of([scan.numbers[one.z] for one in chosen]):
+        slab = chosen[part]
+        held: dict[int, Index] = {}
+        for one in slab:
+            scores, found = score_slice(runner, scan, one, noise=noise, edge=edge)
+            if has_context(one.z, numbers=scan.numbers, context=context):
+                held[one.z] = found
+            last = one == slab[-1]
+            yield replace(scores, slab=_slab_tiles(runner, scan, held, edge=edge)) if last else scores
+
+
+def has_context(z: int, *, numbers: Sequence[int], context: int) -> bool:
+    """Return whether all of a slice's neighbours are there.
+
+    A scan's first and last slices are segmented two to three times worse. They are many of a few test slices and hardly
+    any of a volume, and would tell too large an error of it.
+
+    Examples
+    --------
+    >>> [has_context(z, numbers=[3, 4, 5, 6, 7], context=2) for z in range(5)]
+    [False, False, True, False, False]
+    """
+    return len(set(context_slices(z, numbers=numbers, context=context))) == 2 * context + 1
+
+
+def _slab_tiles(runner: Runner, scan: Scan, held: Mapping[int, Index], *, edge: int) -> Tiles | None:
+    """Return the numbers of a slab by what was found in its slices; None where these are too few."""
+    if len(held) < THINNEST:
+        return None
+    return slab_tiles(
+        np.stack([scan.read_label(z) for z in held]),
+        np.stack(list(held.values())),
+        n_classes=runner.network.classes,
+        edge=max(edge, SHORTEST_TILE),
+        voxel_size=scan.volume.voxel_size_um or (1.0, 1.0, 1.0),
+    )
+
+
+def score_slice(runner: Runner, scan: Scan, of: TestSlice, *, noise: Noise, edge: int) -> tuple[SliceScores, Index]:
+    """Segment a slice and compare it with its label; return its scores and its segmentation.
 
     Parameters
     ----------
@@ -114,7 +163,7 @@ def score_slice(runner: Runner, scan: Scan, of: TestSlice, *, noise: Noise, edge
         found[core] = probabilities.argmax(axis=0)
         sums += CalibrationSums.of(probabilities, label[core])
         near += CalibrationSums.of(probabilities, label[core], ~deep[core])
-    return SliceScores(
+    scores = SliceScores(
         of,
         scan.volume.names[of.z],
         scan.numbers[of.z],
@@ -124,6 +173,7 @@ def score_slice(runner: Runner, scan: Scan, of: TestSlice, *, noise: Noise, edge
         near,
         section_tiles(label, found, n_classes=n, edge=max(edge, SHORTEST_TILE)),
     )
+    return scores, found
 
 
 def block_edge(scans: Sequence[Scan], slices: Sequence[TestSlice]) -> int:
@@ -159,6 +209,24 @@ def independent_blocks(
         for group in sorted(set(groups)):
             blocks.append(sum(of(r) for r, g in zip(its, groups, strict=True) if g == group))
     return np.concatenate(blocks)
+
+
+def number_effects(
+    results: Sequence[SliceScores], names: Sequence[str], *, edge: int, along_z: Mapping[int, float]
+) -> dict[str, Effect]:
+    """Return what segmenting does to the numbers: in slabs, where there are enough for intervals, else in sections."""
+    slabs = [result for result in results if result.slab is not None]
+    if slabs:
+        blocks = independent_blocks(slabs, edge=edge, along_z=along_z, of=_slab)
+        if (blocks[:, 0, : len(names)].sum(axis=1) > 0).sum() >= FEWEST_BLOCKS:
+            return effects(blocks, names, slabs=True)
+    blocks = independent_blocks(results, edge=edge, along_z=along_z, of=lambda result: result.sections)
+    return effects(blocks, names)
+
+
+def _slab(result: SliceScores) -> Tiles:
+    assert result.slab is not None
+    return result.slab
 
 
 def adjacent_agreement(scans: Sequence[Scan]) -> float | None:
@@ -211,10 +279,10 @@ def summarise(
     blocks: Int64[np.ndarray, "block truth predicted"],
     *,
     names: Sequence[str],
-    sections: Shaped[np.ndarray, "section 2 number"],
+    numbers: dict[str, Effect],
     rng: np.random.Generator,
 ) -> Scores:
-    """Sum up the test slices, with intervals from independent `blocks`, and `sections` for the numbers."""
+    """Sum up the test slices, with intervals from independent `blocks`, and with the `numbers`."""
     total: Confusion = np.sum([result.confusion for result in results], axis=0)
     inside: Confusion = np.sum([result.inside for result in results], axis=0)
     calibration, boundary = total_calibration(results)
@@ -231,7 +299,7 @@ def summarise(
         ece=calibration.ece,
         n_slices=len(results),
         intervals=bootstrap(blocks, _statistics(names), rng=rng),
-        numbers=effects(sections, names),
+        numbers=numbers,
     )
 
 

@@ -31,8 +31,12 @@ GREY_LEVELS = np.array([21_400.0, 35_000.0, 41_200.0], np.float32)
 """Grey level of pore, YSZ and nickel, as read off a published histogram of such an electrode."""
 
 SMALLEST = 16
+CHORD = 38.5
+"""Mean length in voxels of a line's runs through one phase, of a phantom as it comes."""
+SHORTEST_CHORD = 5.0
+"""Below, voxels and the scan's blur no longer resolve a phase."""
 _WAVES = 64
-_WAVENUMBER = 0.0945  # radians per pixel: makes 0.026 changes of class per pixel
+_WAVENUMBER = 0.0945  # radians per pixel: makes 0.026 changes of class per pixel, which is a chord of 38.5
 _OFFSETS = np.array([-0.043, 0.078, -0.035], np.float32)  # make fractions of 0.315, 0.367, 0.318
 _BLUR = 1.05
 _SUPERSAMPLING = 2
@@ -42,13 +46,14 @@ _NOISE_STREAM = 3
 
 
 class PhantomSpec(BaseModel):
-    """Size, seed and noise of a phantom."""
+    """Size, seed, noise and coarseness of a phantom."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     shape: tuple[int, int, int] = Field(default=(64, 256, 256), description="voxels along z, y, x")
     seed: int = Field(default=0, ge=0, description="another seed makes another, unrelated phantom")
     noise_std: float = Field(default=740.0, ge=0, le=20_000, description="std of the scan's noise in grey values")
+    chord: float = Field(default=CHORD, ge=SHORTEST_CHORD, description="mean run of a phase along a line, in voxels")
 
     @field_validator("shape")
     @classmethod
@@ -77,7 +82,7 @@ def make_phantom(spec: PhantomSpec) -> Iterator[PhantomSlice]:
     (16, (32, 32), 'uint16')
     """
     depth, height, width = spec.shape
-    field = FieldSampler(spec.seed)
+    field = FieldSampler(spec.seed, chord=spec.chord)
     y, x = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
     shares: deque[np.ndarray] = deque(maxlen=2 * _MARGIN + 1)
     for z in range(-_MARGIN, _MARGIN):
@@ -170,10 +175,13 @@ class FieldSampler:
     ----------
     seed
         Draws each field's turn and the phases of its waves.
+    chord
+        Mean length in voxels of a line's runs through one phase.
     """
 
-    def __init__(self, seed: int) -> None:
-        self._waves = [_plane_waves(np.random.default_rng([seed, field])) for field in range(3)]
+    def __init__(self, seed: int, *, chord: float = CHORD) -> None:
+        wavenumber = _WAVENUMBER * (CHORD / chord)
+        self._waves = [_plane_waves(np.random.default_rng([seed, field]), wavenumber) for field in range(3)]
 
     def layer(self, z: float, y: Float64[np.ndarray, " y"], x: Float64[np.ndarray, " x"]) -> Layer:
         """Return the fields on a grid at height `z`, float32 (field, y, x).
@@ -190,14 +198,14 @@ class FieldSampler:
         )
 
 
-def _plane_waves(rng: np.random.Generator) -> Float64[np.ndarray, "4 wave"]:
+def _plane_waves(rng: np.random.Generator, wavenumber: float) -> Float64[np.ndarray, "4 wave"]:
     """Draw waves: wave vectors along z, y, x (radians per pixel) and phases."""
     # A spiral of equal steps in height and of golden angles; a wave and its opposite are one, so half a sphere.
     height = (np.arange(_WAVES) + 0.5) / _WAVES
     angle, radius = np.arange(_WAVES) * np.pi * (3 - 5**0.5), np.sqrt(1 - height**2)
     spiral = np.stack([height, radius * np.cos(angle), radius * np.sin(angle)])
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
-    return np.vstack([_WAVENUMBER * turn @ spiral, rng.uniform(0, 2 * np.pi, _WAVES)])
+    return np.vstack([wavenumber * turn @ spiral, rng.uniform(0, 2 * np.pi, _WAVES)])
 
 
 def _sum_of_waves(

@@ -4,7 +4,7 @@ from operator import add
 import numpy as np
 import pytest
 
-from tomoseg.phantom import FieldSampler, PhantomSpec, make_phantom
+from tomoseg.phantom import CHORD, FieldSampler, PhantomSpec, make_phantom
 from tomoseg.phantom_truth import surfaces_between
 
 
@@ -90,6 +90,18 @@ def default():
 
 def test_interface_density_is_that_of_the_electrode_along_each_axis(default):
     np.testing.assert_allclose(default[1].interface_density, 0.026, atol=0.002)
+
+
+def test_half_the_chord_is_the_same_fields_at_half_the_size():
+    places = np.arange(12.0)
+    fine, coarse = FieldSampler(4, chord=CHORD / 2), FieldSampler(4)
+    np.testing.assert_allclose(fine.layer(3, places, places), coarse.layer(6, 2 * places, 2 * places), atol=1e-5)
+
+
+def test_a_chord_that_is_asked_for_is_the_mean_run_of_a_phase():
+    truth = reduce(add, [one.truth for one in make_phantom(PhantomSpec(shape=(48, 96, 96), chord=10.0))])
+    # about 350 000 voxels hold 350 grains of this size, whose number a piece tells within a twentieth
+    np.testing.assert_allclose(1 / truth.interface_density, 10.0, rtol=0.05)
 
 
 def test_blur_and_noise_are_as_asked(default):

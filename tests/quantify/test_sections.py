@@ -53,7 +53,7 @@ def test_a_number_that_is_far_off_is_not_corrected_and_says_so():
     its = effects(blocks, ["a", "b"])["interface area a-b per volume"]
     assert its.correction is None and its.note.startswith("predicted 12.5 times as much as labelled: too far off")
     area = Measurement(name="interface area a-b per volume", value=2.0, unit="1/um", method="m")
-    kept = with_segmentation(area, its, correct=True)
+    kept = with_segmentation(area, its, correct=True, voxels=1000)
     assert kept.value == 2.0 and kept.settings["segmentation"].startswith("not corrected: predicted 12.5 times")
 
 
@@ -86,14 +86,14 @@ def test_a_number_is_corrected_or_has_its_corrected_value_beside_it():
     tiles = np.tile([[40.0, 60.0, 20.0], [45.0, 55.0, 16.0]], (9, 1, 1))
     found = effects(tiles, ["a", "b"])
     area = Measurement(name="interface area a-b per volume", value=2.0, unit="1/um", interval=(1.9, 2.1), method="m")
-    beside = with_segmentation(area, found[area.name], correct=False)
+    beside = with_segmentation(area, found[area.name], correct=False, voxels=1000)
     assert beside.value == 2.0 and beside.settings["corrected"] == pytest.approx(2.5)
     assert beside.interval == pytest.approx((2.4, 2.6)) and "segmentation" in str(beside.interval_contains)
-    corrected = with_segmentation(area, found[area.name], correct=True)
+    corrected = with_segmentation(area, found[area.name], correct=True, voxels=1000)
     assert corrected.value == pytest.approx(2.5) and corrected.settings["uncorrected"] == 2.0
     share = Measurement(name="phase fraction a", value=0.5, unit="1", method="m")
-    assert with_segmentation(share, found[share.name], correct=True).value == pytest.approx(0.45)
-    assert with_segmentation(share, found[share.name], correct=True).interval is None
+    assert with_segmentation(share, found[share.name], correct=True, voxels=1000).value == pytest.approx(0.45)
+    assert with_segmentation(share, found[share.name], correct=True, voxels=1000).interval is None
 
 
 def test_sampling_and_segmentation_add_up_in_squares():
@@ -101,4 +101,4 @@ def test_sampling_and_segmentation_add_up_in_squares():
         {"numbers": {"x": {"labelled": 1, "predicted": 1, "correction": 1, "interval": (0.96, 1.04)}}}
     )
     area = Measurement(name="x", value=2.0, unit="1/um", interval=(1.94, 2.06), method="m")
-    assert with_segmentation(area, effect["x"], correct=False).interval == pytest.approx((1.9, 2.1))
+    assert with_segmentation(area, effect["x"], correct=False, voxels=1000).interval == pytest.approx((1.9, 2.1))

@@ -43,11 +43,14 @@ class Effect(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    labelled: float = Field(description="fraction; or length, or number of points, per area in pixels")
+    labelled: float = Field(
+        description="fraction; or length, or number of points, per area in pixels; in slabs area, or length, per volume"
+    )
     predicted: float
     correction: float | None = Field(description="None where nothing is predicted, or nothing labelled")
     interval: tuple[float, float] | None = Field(default=None, description="95 %, of the correction")
     n_blocks: int = 0
+    voxels: int | None = Field(default=None, description="labelled voxels of the slabs; None where sections tell it")
     note: str | None = None
 
 
@@ -115,7 +118,9 @@ def _numbers(labels: Index, tiles: Int64[np.ndarray, "y x"], n: int) -> Float64[
     return found
 
 
-def effects(blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str]) -> dict[str, Effect]:
+def effects(
+    blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str], *, slabs: bool = False
+) -> dict[str, Effect]:
     """Return what the segmentation does to each number, with intervals over independent blocks.
 
     Parameters
@@ -124,6 +129,8 @@ def effects(blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str
         Sums of `section_tiles` over the tiles of each block; blocks without a labelled pixel do not count.
     classes
         Names of the classes.
+    slabs
+        Whether they are of `slab_tiles`.
 
     Examples
     --------
@@ -134,9 +141,11 @@ def effects(blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str
     """
     n = len(classes)
     counted = blocks[blocks[:, 0, :n].sum(axis=1) > 0]
-    return {
+    found = {
         name: _effect(counted, number, n, is_fraction=number < n) for number, name in enumerate(number_names(classes))
     }
+    voxels = int(counted[:, 0, :n].sum()) if slabs else None
+    return {name: one.model_copy(update={"voxels": voxels}) for name, one in found.items()}
 
 
 def _effect(blocks: Float64[np.ndarray, "block 2 number"], number: int, n: int, *, is_fraction: bool) -> Effect:
@@ -181,7 +190,7 @@ def _too_far(sums: Float64[np.ndarray, "block 3"]) -> str | None:
     return None
 
 
-def with_segmentation(one: Measurement, effect: Effect, *, correct: bool) -> Measurement:
+def with_segmentation(one: Measurement, effect: Effect, *, correct: bool, voxels: int) -> Measurement:
     """Return a number whose interval contains the segmentation's error as well, as far as labelled slices tell it.
 
     The interval lies around the corrected value; the sampling's half width and the correction's add up in squares.
@@ -194,16 +203,20 @@ def with_segmentation(one: Measurement, effect: Effect, *, correct: bool) -> Mea
         What the segmentation did to this number on labelled slices that the model had not seen.
     correct
         Whether the corrected value takes the place of the value; the other one is kept in the settings.
+    voxels
+        Of the volume that count.
     """
     if one.value is None:
         return one
     if effect.correction is None:
         told = {"segmentation": f"not corrected: {effect.note}"}
         return one.model_copy(update={"settings": {**one.settings, **told}})
-    is_fraction = one.unit == "1"
-    value = one.value + effect.correction if is_fraction else one.value * effect.correction
-    ends = _both(one, effect, value, scale=1.0 if is_fraction else one.value)
-    kept = {"uncorrected": one.value} if correct else {"corrected": value}
+    value, scale = _corrected(one.value, effect.correction, one.unit)
+    ends = _both(one, effect, value, scale=scale)
+    kept: dict[str, object] = {"uncorrected": one.value} if correct else {"corrected": value}
+    own = own_interval(one, effect, voxels=voxels)
+    if own is not None:
+        kept["interval_of_this_volume"] = own
     contains = (
         f"sampling, and the segmentation's error on labelled slices ({effect.n_blocks} blocks) at {LEVEL:.0%}, around "
         "the corrected value"
@@ -217,6 +230,24 @@ def with_segmentation(one: Measurement, effect: Effect, *, correct: bool) -> Mea
             "note": one.note if ends else one.note or effect.note,
         }
     )
+
+
+def own_interval(one: Measurement, effect: Effect, *, voxels: int) -> tuple[float, float] | None:
+    """Return where this very volume's number lies at 95 %, whatever the rest of the material is like; None if unknown.
+
+    The correction is as sure as the labelled slabs make it, and what segmenting did in this volume varies about it like
+    what it did in as many labelled voxels.
+    """
+    if one.value is None or effect.correction is None or effect.interval is None or effect.voxels is None:
+        return None
+    value, scale = _corrected(one.value, effect.correction, one.unit)
+    half = scale * (effect.interval[1] - effect.interval[0]) / 2 * float(np.sqrt(1 + effect.voxels / voxels))
+    return value - half, value + half
+
+
+def _corrected(value: float, correction: float, unit: str) -> tuple[float, float]:
+    """Return the corrected value, and by what an error of the correction is multiplied."""
+    return (value + correction, 1.0) if unit == "1" else (value * correction, value)
 
 
 def _both(one: Measurement, effect: Effect, value: float, *, scale: float) -> tuple[float, float] | None:

@@ -209,19 +209,17 @@ def _score(
     from tomoseg import evaluate as score
 
     edge = score.block_edge([scan], chosen)
-    results = tuple(
-        score.score_slice(runner, scan, one, noise=noise, edge=edge)
-        for one in console.track(chosen, "scoring", len(chosen))
-    )
+    scored = score.score_slices(runner, scan, chosen, noise=noise, edge=edge)
+    results = tuple(console.track(scored, "scoring", len(chosen)))
     if not sum(result.calibration.pixels for result in results):
         raise SplitError("no test slice has a labelled pixel; look at --unlabelled, --roi and --mask")
     size = scan.volume.voxel_size_um
     along_z = {0: size[1] / size[0] if size else 1.0}
     blocks = score.independent_blocks(results, edge=edge, along_z=along_z)
-    sections = score.independent_blocks(results, edge=edge, along_z=along_z, of=lambda result: result.sections)
     names = [item.name for item in model.record.classes]
+    numbers = score.number_effects(results, names, edge=edge, along_z=along_z)
     rng = np.random.default_rng([settings.seed, 3])
-    return results, score.summarise(results, blocks, names=names, sections=sections, rng=rng)
+    return results, score.summarise(results, blocks, names=names, numbers=numbers, rng=rng)
 
 
 def _baselines(

@@ -34,6 +34,9 @@ class PhantomSettings(Common):
     noise_std: Annotated[
         float, Field(ge=0, le=20_000, description="std of the scan's own noise in grey values, 1/65535 of full range")
     ] = 740.0
+    chord: Annotated[
+        float, Field(ge=5.0, description="mean run of a phase along a line, in voxels; less makes finer structures")
+    ] = 38.5
     force: Annotated[bool, Field(description="replace a phantom that is there")] = False
 
 
@@ -47,7 +50,7 @@ def run(settings: PhantomSettings, console: Console) -> None:
         )
     if settings.out.is_file():
         raise OutputError(f"{settings.out}: is a file; a phantom needs a folder")
-    spec = PhantomSpec(shape=settings.shape, seed=settings.seed, noise_std=settings.noise_std)
+    spec = PhantomSpec(shape=settings.shape, seed=settings.seed, noise_std=settings.noise_std, chord=settings.chord)
     there = settings.out.exists()
     try:
         truth = _write_slices(spec, settings, console)

@@ -181,8 +181,11 @@ def measure_sample(
         scheduler=settings.scheduler,
         console=console,
     )
+    voxels = int(measured.counts.voxels.sum())
     found = [
-        with_segmentation(one, effects[one.name], correct=settings.correct) if one.name in effects else one
+        with_segmentation(one, effects[one.name], correct=settings.correct, voxels=voxels)
+        if one.name in effects
+        else one
         for one in measurements(segmentation, measured)
     ]
     return found, Measured(segmentation, measured, made_with(settings))

@@ -31,16 +31,7 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
     """Return all numbers, in the order in which a reader looks for them."""
     names = Names(tuple(item.name for item in segmentation.classes), "um" if segmentation.voxel_size_um else "voxel")
     edges = segmentation.voxel_size_um or (1.0, 1.0, 1.0)
-    counts = np.array(found.grid.counts)
-    sizes = np.array(segmentation.shape) / counts
-    counted_blocks = Counted(
-        np.stack([block.counts.profiles[0].sum(axis=1) for block in found.blocks]),
-        [block.surfaces for block in found.blocks],
-        [block.lines for block in found.blocks],
-        np.stack(np.unravel_index(np.arange(len(found.blocks)), tuple(counts)), axis=1),
-        (float(sizes[0]), float(sizes[1]), float(sizes[2])),
-        correlation(segmentation),
-    )
+    counted_blocks = counted(segmentation, found)
     return [
         *phase_fractions(counted_blocks, names),
         *_from_probabilities(segmentation, names),
@@ -56,6 +47,20 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         *(size_distribution(found.sizes, names) if found.sizes else []),
         *(transport_numbers(found.transport, counted_blocks, names) if found.transport else []),
     ]
+
+
+def counted(segmentation: Segmentation, found: Sums) -> Counted:
+    """Return the sums of each block by which numbers have intervals."""
+    counts = np.array(found.grid.counts)
+    sizes = np.array(segmentation.shape) / counts
+    return Counted(
+        np.stack([block.counts.profiles[0].sum(axis=1) for block in found.blocks]),
+        [block.surfaces for block in found.blocks],
+        [block.lines for block in found.blocks],
+        np.stack(np.unravel_index(np.arange(len(found.blocks)), tuple(counts)), axis=1),
+        (float(sizes[0]), float(sizes[1]), float(sizes[2])),
+        correlation(segmentation),
+    )
 
 
 def correlation(segmentation: Segmentation) -> float:
