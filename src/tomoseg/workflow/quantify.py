@@ -71,7 +71,11 @@ class QuantifySettings(Reading):
         ),
     ] = False
     sizes: Annotated[
-        bool, Field(description="measure the size distribution too; takes longer than all else together")
+        bool,
+        Field(
+            description="measure sizes too: balls that fit, particles split at necks, correlation lengths; "
+            "takes several times as long"
+        ),
     ] = False
     workers: Annotated[
         int | None, Field(ge=1, description="processes at a time; a core each for volumes that are worth it")

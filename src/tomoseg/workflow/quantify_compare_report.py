@@ -38,6 +38,8 @@ _SECTIONS = {
     "Connectivity": ("number of", "Euler", "percolating", "dead-ended", "isolated"),
     "Chord lengths": ("mean chord",),
     "Sizes": ("median",),
+    "Particles": ("particle",),
+    "Correlation lengths": ("correlation",),
 }
 _DRAWN = ("phase fraction", "surface area", "interface area", "triple-phase boundary density")
 _MOST_PANELS = 4

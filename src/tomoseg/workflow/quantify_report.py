@@ -14,6 +14,7 @@ from tomoseg.quantify.phases import fractions
 from tomoseg.quantify.quantities import WHOLE
 from tomoseg.quantify.surfaces import SURFACE_SIGMA
 from tomoseg.quantify.triple_lines import LINE_SIGMA
+from tomoseg.quantify.watershed import SHARE
 from tomoseg.report import Facts, Headline, Note, Report, Section, Table, write_csv, write_json, write_report
 from tomoseg.volume import Region
 from tomoseg.workflow.quantify_numbers import in_words, number
@@ -28,6 +29,14 @@ _WARNING = (
 _WITH_SEGMENTATION = (
     "Intervals of fractions, areas and triple lines contain sampling and the segmentation's error as labelled slices "
     "show it; others have none. They hold as far as those slices are like this volume."
+)
+
+_SIZES = (
+    " Continuous size distributions are of balls that fit in a phase (Hildebrand, Ruegsegger 1997, DOI "
+    "10.1046/j.1365-2818.1997.1340694.x). Particles were split by a watershed on the distance to other phases at necks "
+    f"{100 * SHARE:.0f} % and one voxel narrower than the bodies beside them (Muench et al. 2006, DOI "
+    "10.1111/j.1551-2916.2006.01121.x); those that lie wholly inside count, each by the inverse probability to do so. "
+    "Correlation lengths are lags at which the covariance has fallen to 1/e."
 )
 
 COLUMNS = ("name", "value", "unit", "low", "high", "interval contains", "method", "source", "note")
@@ -56,7 +65,7 @@ def write(folder: Path, found: Sequence[Measurement], seen: Measured, *, axis: s
 
 def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Report:
     """Return the page."""
-    from tomoseg.report.microstructure import planes_picture, profiles_picture, sizes_picture
+    from tomoseg.report.microstructure import planes_picture, profiles_picture
 
     segmentation = seen.segmentation
     names = tuple(item.name for item in segmentation.classes)
@@ -77,9 +86,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
     sections.append(Section("Connectivity", [_shares(by_name, names), _table(found, ("number of", "Euler"))], intro))
     sections.append(Section("Chord lengths", [_chords(by_name, names)]))
     if seen.sums.sizes is not None:
-        picture = sizes_picture([by_name[f"median diameter {name}"].settings for name in names], **style,
-                                unit=by_name[f"median diameter {names[0]}"].unit)  # fmt: skip
-        sections.append(Section("Sizes", [_table(found, ("median",)), picture], "Diameters of balls that fit."))
+        sections += _sizes(found, by_name, **style)
     sections.append(Section("For the paper", [Note(methods(found, segmentation, seen.made))]))
     facts = [("segmentation", str(segmentation.source.path)), ("tomoseg", seen.made.tomoseg)]
     facts += [(str(name), str(value)) for name, value in seen.made.settings.items() if value not in (None, [], False)]
@@ -92,6 +99,34 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         sections=sections,
         notes=[_about_intervals(found)],
     )
+
+
+def _sizes(
+    found: Sequence[Measurement], by_name: Mapping[str, Measurement], *, colours: Sequence[str], names: Sequence[str]
+) -> list[Section]:
+    """Return what was measured of sizes: balls that fit and particles beside each other, and correlation."""
+    from tomoseg.report.microstructure import correlation_picture, sizes_picture
+
+    unit = by_name[f"median diameter {names[0]}"].unit
+    balls = [by_name[f"median diameter {name}"].settings for name in names]
+    particles = [by_name[f"particle diameter {name} D50 by volume"].settings for name in names]
+    curves = {axis: [by_name[f"correlation length {name} along {axis}"].settings for name in names] for axis in "zyx"}
+    split = (
+        f"Each phase is split at its necks: where the largest ball that fits is {100 * SHARE:.0f} % and one voxel or "
+        "more smaller than in both bodies beside it. Diameters are of spheres of the particles' volumes. Particles that "
+        "the border cuts are left out; the others are weighted so that large ones are not missed."
+    )
+    decay = (
+        "How far apart two points must be to tell little of each other; along the axes it tells what is not isotropic."
+    )
+    return [
+        Section("Sizes", [_table(found, ("median",)),
+                          sizes_picture(balls, particles, colours=colours, names=names, unit=unit)],
+                "Diameters of balls that fit; they need no splitting into particles."),
+        Section("Particles", [_table(found, ("particle",))], split),
+        Section("Correlation lengths", [_table(found, ("correlation",)),
+                                        correlation_picture(curves, colours=colours, names=names, unit=unit)], decay),
+    ]  # fmt: skip
 
 
 def _about_intervals(found: Sequence[Measurement]) -> Note:
@@ -193,6 +228,7 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
             "corrected by what it did to labelled slices that the model had not seen; all else is as segmented"
         )
     shape = " x ".join(map(str, segmentation.shape))
+    sizes = any(one.name.startswith("particle") for one in found)
     return (
         f"Microstructural quantities of a volume of {shape} voxels {edges}{how} were measured with tomoseg "
         f"{made.tomoseg} at full resolution. Phase fractions are shares of voxels. Interface areas are sums over the "
@@ -202,4 +238,5 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
         f"the component of the local tangent, smoothed by a Gaussian of {LINE_SIGMA:g} voxels. Connectivity is by "
         "voxel faces; a triple-phase boundary is active where all three phases percolate. Mean chord lengths are "
         f"voxels per interface crossing (Torquato 2002, DOI 10.1007/978-1-4757-6355-3){interval}."
+        + (_SIZES if sizes else "")
     )

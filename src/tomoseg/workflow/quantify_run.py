@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import signal
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from multiprocessing import get_context
+from functools import reduce
 from operator import add
-from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt8
-from threadpoolctl import threadpool_limits
 
-from tomoseg.quantify.chords import Chords, count_chords, pencils
+from tomoseg.quantify.chords import PENCIL_VOXELS, Chords, count_chords, pencils
 from tomoseg.quantify.connectivity import BlockParts, Parts, Status, find_parts, mark_parts, merge, part_status
 from tomoseg.quantify.euler import euler_numbers
 from tomoseg.quantify.grid import Grid, cut, grown, within
 from tomoseg.quantify.phases import BlockCounts, PhaseCounts, count_block, gather
-from tomoseg.quantify.sizes import Sizes, cover_block, default_radii, largest_distance
 from tomoseg.quantify.surfaces import SurfaceSums, measure_surfaces, surface_guard
 from tomoseg.quantify.triple_lines import LineEdges, LineSums, line_edges, line_guard, sum_edges
 from tomoseg.volume import Region
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.quantify_sizes import SizeSums, measure_sizes
 from tomoseg.workflow.segmentation import Segmentation, Work, open_again
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
-
-_PENCIL_VOXELS = 8_000_000
-_MOST_RADIUS = 64
-"""In voxels: larger balls would take more memory than a block; what they would cover, balls of this size cover too."""
+from tomoseg.workflow.spreading import Spread, spread_work
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ class Sums:
     chords
         Along z, y and x.
     sizes
-        What balls of each size cover; None where it was not asked for.
+        Balls that fit, particles, correlation; None where they were not asked for.
     activity
         Length of the triple lines by triple and by `Status` along z, y and x, float64 (axis, triple, status); active is
         what touches percolating parts only, inactive what touches an isolated part.
@@ -96,7 +83,7 @@ class Sums:
     counts: PhaseCounts
     chords: tuple[Chords, Chords, Chords]
     activity: Float64[np.ndarray, "axis triple status"]
-    sizes: Sizes | None
+    sizes: SizeSums | None
 
 
 @dataclass(frozen=True)
@@ -130,12 +117,12 @@ def measure(
         If it cannot be read, or holds a value that is no class.
     """
     grid = cut(segmentation.shape, edge=work.block)
-    with _spread(work, workers, scheduler) as spread:
+    with spread_work(work, workers, scheduler) as spread:
         blocks = tuple(console.track(spread(measure_block, range(len(grid))), "measuring blocks", len(grid)))
         parts = merge([block.parts for block in blocks], grid)
         activity = _activity(blocks, parts, grid=grid, spread=spread, console=console)
         chords = _chords(grid, spread=spread, console=console)
-        sizes = _sizes(work, grid, spread=spread, console=console) if work.sizes else None
+        sizes = measure_sizes(work, grid, spread=spread, console=console) if work.sizes else None
     counts = gather((block.counts for block in blocks), shape=grid.shape, n_classes=len(work.classes))
     return Sums(grid, blocks, parts, counts, chords, activity, sizes)
 
@@ -180,37 +167,6 @@ def look_up(work: Work, asked: Asked) -> UInt8[np.ndarray, "axis voxel"]:
     return np.stack([mark_parts(labels, status, of_block=local)[at] for status in asked.status])
 
 
-def reach(work: Work, number: int) -> float:
-    """Return the largest distance from a voxel of a block to another phase."""
-    segmentation = open_again(work)
-    grid = cut(segmentation.shape, edge=work.block)
-    most = _MOST_RADIUS * min(work.voxel_size)
-    return largest_distance(
-        segmentation.read, grid[number], shape=grid.shape, voxel_size_um=work.voxel_size, most_um=most
-    )
-
-
-def cover(work: Work, asked: tuple[int, tuple[float, ...]]) -> Sizes:
-    """Return what balls of the given radii cover in a block."""
-    (number, radii), segmentation = asked, open_again(work)
-    grid = cut(segmentation.shape, edge=work.block)
-    return cover_block(
-        segmentation.read,
-        grid[number],
-        shape=grid.shape,
-        radii_um=radii,
-        voxel_size_um=work.voxel_size,
-        n_classes=len(work.classes),
-    )
-
-
-def _sizes(work: Work, grid: Grid, *, spread: Spread, console: Console) -> Sizes:
-    numbers = range(len(grid))
-    largest = max(console.track(spread(reach, numbers), "finding the largest balls", len(grid)))
-    radii = tuple(default_radii(largest, voxel_size_um=work.voxel_size).tolist())
-    return reduce(add, console.track(spread(cover, [(n, radii) for n in numbers]), "measuring sizes", len(grid)))
-
-
 def _activity(
     blocks: Sequence[BlockSums], parts: Parts, *, grid: Grid, spread: Spread, console: Console
 ) -> Float64[np.ndarray, "axis triple status"]:
@@ -238,7 +194,7 @@ def _activity(
 
 
 def _chords(grid: Grid, *, spread: Spread, console: Console) -> tuple[Chords, Chords, Chords]:
-    lines = [(axis, one) for axis in range(3) for one in pencils(grid.shape, axis=axis, most_voxels=_PENCIL_VOXELS)]
+    lines = [(axis, one) for axis in range(3) for one in pencils(grid.shape, axis=axis, most_voxels=PENCIL_VOXELS)]
     found: tuple[list[Chords], ...] = ([], [], [])
     for (axis, _), one in zip(
         lines, console.track(spread(measure_chords, lines), "measuring chords", len(lines)), strict=True
@@ -246,69 +202,3 @@ def _chords(grid: Grid, *, spread: Spread, console: Console) -> tuple[Chords, Ch
         found[axis].append(one)
     along_z, along_y, along_x = (reduce(add, several) for several in found)
     return along_z, along_y, along_x
-
-
-class Spread(Protocol):
-    """Gives what a function makes of each of several things, in their order."""
-
-    def __call__(self, function: Callable[[Work, Given], Made], several: Sequence[Given]) -> Iterator[Made]:
-        """Yield the results as they come, in order."""
-        ...
-
-
-@contextmanager
-def _spread(work: Work, workers: int, scheduler: str | None) -> Iterator[Spread]:
-    """Give what runs a function in this process, in several, or on a Dask cluster; few tasks ahead of the reader."""
-    if scheduler is not None:
-        from tomoseg.workflow.cluster import count_workers, dask_client
-
-        with dask_client(workers=workers, scheduler=scheduler, purpose="measuring on a cluster") as client:
-            submit = partial(client.submit, pure=False)
-            yield lambda function, several: _in_order(
-                submit, partial(function, work), several, 2 * count_workers(client)
-            )
-    elif workers == 1:
-        yield lambda function, several: (function(work, one) for one in several)
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_alone) as pool:
-            try:
-                yield lambda function, several: _in_order(
-                    _unreachable(pool.submit), partial(function, work), several, 2 * workers
-                )
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-
-def _in_order(
-    submit: Callable[..., Any], function: Callable[[Given], Made], several: Iterable[Given], ahead: int
-) -> Iterator[Made]:
-    waiting: deque[Any] = deque()
-    for one in several:
-        waiting.append(submit(function, one))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _alone() -> None:
-    """Let a process use one thread, for there is a process a core."""
-    threadpool_limits(limits=1)
-
-
-def _unreachable(submit: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a `submit` whose processes, started at its first call, get no Ctrl-C: that is for the one that leads.
-
-    They inherit the mask, and so are deaf from their first instant, when they still import; a Ctrl-C in between comes
-    afterwards.
-    """
-
-    def quietly(*given: Any) -> Any:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            return submit(*given)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    return quietly if hasattr(signal, "pthread_sigmask") else submit
