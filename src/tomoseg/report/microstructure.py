@@ -101,12 +101,12 @@ def sizes_picture(
         if ball:
             left.plot(ball["diameters"], ball["covered"], "o-", color=colour, markersize=4)
         if particle:
-            right.step(particle["diameters"], particle["share_of_volume"], where="pre", color=colour, linewidth=1.8)
+            diameters, shares = particle["diameters"], particle["share_of_volume"]
+            right.step([*diameters, diameters[-1]], [*shares, 0], where="pre", color=colour, linewidth=1.8)
     left.set_title("balls that fit", fontsize=11, loc="left")
     right.set_title("particles", fontsize=11, loc="left")
     for axes, what in ((left, "share of the phase"), (right, "share of the particles' volume")):
-        axes.set(xlabel=f"diameter, {unit}", ylabel=what, ylim=(0, 1.02))
-        axes.set_xlim(0, max(left.get_xlim()[1], right.get_xlim()[1]))
+        axes.set(xlabel=f"diameter, {unit}", ylabel=what, ylim=(0, 1.02), xlim=(0, None))
     if not any(particles):
         right.text(0.5, 0.5, "no particle lies wholly inside", transform=right.transAxes, ha="center", color=GREY)
     class_legend(figure, colours, names)

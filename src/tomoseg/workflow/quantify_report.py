@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +113,9 @@ def _sizes(
     curves = {axis: [by_name[f"correlation length {name} along {axis}"].settings for name in names] for axis in "zyx"}
     split = (
         f"Each phase is split at its necks: where the largest ball that fits is {100 * SHARE:.0f} % and one voxel or "
-        "more smaller than in both bodies beside it. Diameters are of spheres of the particles' volumes. Particles that "
-        "the border cuts are left out; the others are weighted so that large ones are not missed."
+        "more smaller than in both bodies beside it. Diameters are of spheres of the particles' volumes; D10, D50 "
+        "and D90 by volume. Particles that the border cuts are left out; the others are weighted so that large ones "
+        "are not missed."
     )
     decay = (
         "How far apart two points must be to tell little of each other; along the axes it tells what is not isotropic."
@@ -123,10 +124,49 @@ def _sizes(
         Section("Sizes", [_table(found, ("median",)),
                           sizes_picture(balls, particles, colours=colours, names=names, unit=unit)],
                 "Diameters of balls that fit; they need no splitting into particles."),
-        Section("Particles", [_table(found, ("particle",))], split),
-        Section("Correlation lengths", [_table(found, ("correlation",)),
+        Section("Particles", [_particles(found, by_name, names, unit)], split),
+        Section("Correlation lengths", [_correlations(found, by_name, names, unit),
                                         correlation_picture(curves, colours=colours, names=names, unit=unit)], decay),
     ]  # fmt: skip
+
+
+def _particles(
+    found: Sequence[Measurement], by_name: Mapping[str, Measurement], names: Sequence[str], unit: str
+) -> Table:
+    """Return one row a phase; D10 to D90 are by volume."""
+    columns = {
+        "whole ones": "particles {} wholly inside",
+        f"per volume, 1/{unit}3": "particles {} per volume",
+        **{f"{d}, {unit}": f"particle diameter {{}} {d} by volume" for d in ("D10", "D50", "D90")},
+        f"median by number, {unit}": "particle diameter {} median by number",
+    }
+    rows = [[name, *(_or_dash(by_name[what.format(name)]) for what in columns.values())] for name in names]
+    return Table(("phase", *columns), rows, _remarks(one for one in found if one.name.startswith("particle")))
+
+
+def _correlations(
+    found: Sequence[Measurement], by_name: Mapping[str, Measurement], names: Sequence[str], unit: str
+) -> Table:
+    """Return one row a phase."""
+    rows = []
+    for name in names:
+        shown = [by_name[f"correlation length {name}{along}"] for along in ("", *(f" along {axis}" for axis in "zyx"))]
+        rows.append(
+            [
+                name,
+                *(
+                    "-" if one.value is None else in_words(one).removesuffix(f" {unit}").replace(" (", "\n(")
+                    for one in shown
+                ),
+            ]
+        )
+    columns = ("phase", f"mean, {unit}", *(f"along {axis}, {unit}" for axis in "zyx"))
+    return Table(columns, rows, _remarks(one for one in found if one.name.startswith("correlation")))
+
+
+def _remarks(chosen: Iterable[Measurement]) -> str:
+    """Return why there are no values or no intervals, each reason once."""
+    return "; ".join(dict.fromkeys(one.note for one in chosen if one.note and one.note != WHOLE))
 
 
 def _about_intervals(found: Sequence[Measurement]) -> Note:
@@ -175,8 +215,7 @@ def _table(found: Sequence[Measurement], starts: tuple[str, ...]) -> Table:
     if _knows_segmentation(chosen):
         columns.append("corrected" if _kept(chosen) else "uncorrected")
         rows = [[*row, _other(one)] for row, one in zip(rows, chosen, strict=True)]
-    remarks = dict.fromkeys(one.note for one in chosen if one.note and one.note != WHOLE)
-    return Table(columns, rows, "; ".join(remarks))
+    return Table(columns, rows, _remarks(chosen))
 
 
 def _kept(chosen: Sequence[Measurement]) -> bool:
