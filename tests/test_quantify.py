@@ -11,6 +11,7 @@ import tifffile
 from predicting import predict
 from tomoseg.cli import run
 from tomoseg.phantom import PhantomSpec, make_phantom
+from tomoseg.workflow.quantify_compare_report import SECTIONS
 
 SHAPE = (48, 96, 96)
 CLASSES = ("--classes", "pore=0", "YSZ=128", "Ni=255")
@@ -144,6 +145,28 @@ def test_a_large_volume_conducts_as_its_parts_do_and_parts_beyond_the_mask_are_l
     low, high = numbers(tmp_path / "out")["tortuosity factor Ni along z"]["interval"]
     assert low < numbers(tmp_path / "out")["tortuosity factor Ni along z"]["value"] < high
     assert found["note"] == "the volume holds 3 independent blocks; it takes 4"
+
+
+def test_sizes_bring_particles_and_correlation_for_any_blocks_and_workers(tmp_path: Path):
+    labels = np.zeros((24, 32, 32), np.uint8)
+    for z, y, x in np.ndindex(2, 3, 3):
+        labels[z * 12 + 3 : z * 12 + 8, y * 10 + 3 : y * 10 + 8, x * 10 + 3 : x * 10 + 8] = 1
+    source = write(tmp_path / "cubes.tif", labels)
+    words = ("--sizes", "--voxel-size", 0.5)
+    assert quantify(source, "-o", tmp_path / "a", *words) == 0
+    assert quantify(source, "-o", tmp_path / "b", *words, "--block", 17, "--workers", 2) == 0
+    found, blocks = numbers(tmp_path / "a"), numbers(tmp_path / "b")
+    shown = [name for name in found if name.startswith(("particle", "correlation"))]
+    assert {name: found[name]["value"] for name in shown} == {name: blocks[name]["value"] for name in shown}
+    assert found["particles class_1 wholly inside"]["value"] == 18
+    of_cube = 0.5 * (6 * 125 / np.pi) ** (1 / 3)
+    assert found["particle diameter class_1 D50 by volume"]["value"] == pytest.approx(of_cube)
+    # Cubes of five voxels in eighteen of them: alike over 1 - r / 5 of their lag, were they far apart.
+    assert 0.5 * 2 < found["correlation length class_1"]["value"] < 0.5 * 5 * (1 - np.exp(-1))
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "Particles" in page and "whole ones" in page and (tmp_path / "a" / "figures" / "correlation.png").exists()
+    starts = tuple(start for section in SECTIONS.values() for start in section)
+    assert not [name for name in found if not name.startswith(starts)]
 
 
 def test_areas_and_lines_are_those_of_the_phantom_s_fields(measured: Path):

@@ -19,6 +19,9 @@ from tomoseg.labels import UNLABELLED
 from tomoseg.quantify.grid import Labels, Shape
 from tomoseg.volume.base import Region
 
+PENCIL_VOXELS = 8_000_000
+"""Of a pencil, unless a single line is longer."""
+
 
 @dataclass(frozen=True)
 class Chords:

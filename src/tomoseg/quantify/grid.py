@@ -130,3 +130,15 @@ def within(region: Region, box: Region) -> tuple[slice, slice, slice]:
         slice(region.y0 - box.y0, region.y1 - box.y0),
         slice(region.x0 - box.x0, region.x1 - box.x0),
     )
+
+
+def relative(voxel_size_um: Edges) -> Edges:
+    """Return edge lengths in the shortest: in a cubic grid squares of distances are whole then, and exact.
+
+    Examples
+    --------
+    >>> relative((0.5, 0.25, 0.25))
+    (2.0, 1.0, 1.0)
+    """
+    z, y, x = (edge / min(voxel_size_um) for edge in voxel_size_um)
+    return z, y, x

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -15,8 +15,6 @@ from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.phases import PhaseCounts, integral_range, scatter, volume_needed
 from tomoseg.quantify.sampling import Spread, Sums, Values, independent_blocks, jackknife
-from tomoseg.quantify.sizes import Sizes, covered_shares, median_diameter
-from tomoseg.quantify.subvolumes import FEWEST_PARTS, Transports
 from tomoseg.quantify.surfaces import SURFACE_SIGMA, SurfaceSums
 from tomoseg.quantify.triple_lines import LINE_SIGMA, LineSums, class_triples
 
@@ -25,18 +23,11 @@ AXES = "zyx"
 _CONTAINS = (
     "sampling only: how another piece of this material of the same size would differ; not the segmentation's error"
 )
-_TORQUATO = "Torquato, Random heterogeneous materials, 2002, DOI 10.1007/978-1-4757-6355-3"
+TORQUATO = "Torquato, Random heterogeneous materials, 2002, DOI 10.1007/978-1-4757-6355-3"
 _LANTUEJOUL = "Lantuejoul 1991, DOI 10.1111/j.1365-2818.1991.tb03099.x"
 _TORIWAKI = "Toriwaki, Yonekura, Forma 17 (2002) 183"
-_HILDEBRAND = "Hildebrand, Ruegsegger 1997, DOI 10.1046/j.1365-2818.1997.1340694.x"
 _NORMALS = "voxel faces weighted by the local normal"
 _TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
-_DIFFUSION = "steady diffusion through the phase, a finite volume a voxel, tau = fraction / (D_eff / D)"
-_COOPER = "10.1016/j.softx.2016.09.002"
-_SHORTEST = (
-    "mean length of the shortest paths through the phase, voxel to voxel in 26 directions, over the straight one"
-)
-_STENZEL = "10.1002/aic.15160"
 _FACES = "parts connected by voxel faces"
 WHOLE = "a property of the scan as a whole: one sample"
 
@@ -78,7 +69,7 @@ def phase_fractions(counted: Counted, names: Names) -> list[Measurement]:
     """Return the share of each class in the voxels that count."""
     found = counted.spread(counted.voxels.astype(np.float64), lambda sums: sums / sums.sum())
     return [
-        _sampled(names.fraction(order), found, order, unit="1", method="share of voxels")
+        sampled(names.fraction(order), found, order, unit="1", method="share of voxels")
         for order in range(len(names.classes))
     ]
 
@@ -113,34 +104,10 @@ def euler_densities(
             unit=f"1/{names.length}3",
             method="corners, edges, faces and voxels counted, voxels connected by faces",
             source=_TORIWAKI,
-            note=WHOLE if voxels else _absent(name),
+            note=WHOLE if voxels else absent(name),
         )
         for name, number, voxels in zip(names.classes, total, counted.voxels.sum(axis=0), strict=True)
     ]
-
-
-def size_distribution(sizes: Sizes, names: Names) -> list[Measurement]:
-    """Return the median diameter of each class, and the share of it in balls of each diameter as its setting."""
-    found = []
-    for index, name in enumerate(names.classes):
-        shares, median = covered_shares(sizes, index=index), median_diameter(sizes, index=index)
-        absent = not sizes.voxels[index]
-        found.append(
-            Measurement(
-                name=f"median diameter {name}",
-                value=median,
-                unit=names.length,
-                method="diameter that half of the phase exceeds in local thickness",
-                source=_HILDEBRAND,
-                settings={} if absent else {"diameters": (2 * sizes.radii_um).tolist(), "covered": shares.tolist()},
-                note=_absent(name)
-                if absent
-                else WHOLE
-                if median is not None
-                else "not defined: outside the balls tried",
-            )
-        )
-    return found
 
 
 def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
@@ -163,7 +130,7 @@ def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
     named += [names.area(*pair) for pair in pairs]
     stairs = [None] * n + [float(found.values[n + len(pairs) + i]) for i in range(len(pairs))]
     return [
-        _sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no,
+        sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no,
                  settings=settings if stair is None else {**settings, "counted_in_full": stair})
         for order, (name, no, stair) in enumerate(zip(named, why, stairs, strict=True))
     ]  # fmt: skip
@@ -183,7 +150,7 @@ def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
 
     found = counted.spread(sums, densities)
     return [
-        _sampled(names.line(triple), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
+        sampled(names.line(triple), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
                  why_not=_no_area(counted, triple, names),
                  settings={"sigma_voxels": LINE_SIGMA, "counted_in_full": float(found.values[len(triples) + order])})
         for order, triple in enumerate(triples)
@@ -228,7 +195,7 @@ def connectivities(parts: Parts, names: Names) -> list[Measurement]:
             shares.append((f"dead-ended fraction {name} along {AXES[axis]}", one.share(dead)))
         numbers = [(f"number of parts {name}", float(one.parts) if one.voxels else None), *shares]
         found += [
-            Measurement(name=what, value=value, unit="1", method=_FACES, note=_absent(name) if value is None else WHOLE)
+            Measurement(name=what, value=value, unit="1", method=_FACES, note=absent(name) if value is None else WHOLE)
             for what, value in numbers
         ]
     return found
@@ -245,81 +212,14 @@ def chord_lengths(chords: Sequence[Chords], edges: Sequence[float], names: Names
                     value=float(value) if np.isfinite(value) else None,
                     unit=names.length,
                     method="voxels per interface crossing",
-                    source=_TORQUATO,
+                    source=TORQUATO,
                     note=WHOLE if np.isfinite(value) else f"{name} meets no interface along {AXES[axis]}",
                 )
             )
     return found
 
 
-def transport_numbers(found: Transports, counted: Counted, names: Names) -> list[Measurement]:
-    """Return tortuosity factor, effective diffusivity and geodesic tortuosity of each class along each axis."""
-    numbers = []
-    for (phase, name), axis in product(enumerate(names.classes), range(3)):
-        conducts, paths = _conduction(found, phase, axis), _paths(found, phase, axis)
-        why = _no_transport(found, counted, phase, axis, names)
-        along = f"{name} along {AXES[axis]}"
-        settings: dict[str, object] = {
-            "parts": len(found.cells),
-            "of": found.n_cells,
-            "longest_edge_voxels": found.edge,
-            "parts_percolating": int((found.diffusivity[:, phase, axis] > 0).sum()),
-        }
-        numbers += [
-            _sampled(f"{what} {along}", its, order, unit="1", method=method, source=source, why_not=why,
-                     settings=settings, whole=len(found.cells) == 1)
-            for what, its, order, method, source in (
-                ("tortuosity factor", conducts, 0, _DIFFUSION, _COOPER),
-                ("effective diffusivity", conducts, 1, f"{_DIFFUSION}; over that in the bulk of the phase", _COOPER),
-                ("geodesic tortuosity", paths, 0, _SHORTEST, _STENZEL),
-            )
-        ]  # fmt: skip
-    return numbers
-
-
-def _conduction(found: Transports, phase: int, axis: int) -> Spread:
-    """Return tortuosity factor and effective diffusivity: means of all parts give both, in a ratio the first."""
-    shares, flows = found.fraction[:, phase, axis], found.diffusivity[:, phase, axis]
-    sums = np.stack([shares, flows, np.ones(len(flows))], axis=1) * found.cells[:, None]
-    # a single part that percolates is all that flows: without it there is no factor
-    fewest = FEWEST_PARTS if (flows > 0).sum() > 1 else len(flows) + 1
-    if not flows.any():
-        return _nothing(2)
-    return jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
-
-
-def _paths(found: Transports, phase: int, axis: int) -> Spread:
-    """Return the geodesic tortuosity, of the parts that have one."""
-    there = np.isfinite(found.path[:, phase, axis])
-    if not there.any():
-        return _nothing(1)
-    cells = found.cells[there]
-    sums = np.stack([found.path[there, phase, axis] * cells, cells], axis=1)
-    return jackknife(sums, lambda its: its[:1] / its[1], fewest=FEWEST_PARTS)
-
-
-def _nothing(n: int) -> Spread:
-    """Return `n` numbers that there are not."""
-    nothing = np.full(n, np.nan)
-    return Spread(nothing, nothing, nothing, 0)
-
-
-def _no_transport(found: Transports, counted: Counted, phase: int, axis: int, names: Names) -> str | None:
-    """Return why a phase has no tortuosity along an axis."""
-    flows = found.diffusivity[:, phase, axis]
-    if not len(found.cells):
-        return f"not defined: no part of {found.edge} voxels lies wholly inside the field of view"
-    if not found.fraction[:, phase].any():
-        return _absent(names.classes[phase])
-    if np.isnan(flows).any():
-        return "not defined: the equations of diffusion could not be solved"
-    if not flows.any():
-        where = "" if found.n_cells == 1 else f" in any of {len(flows)} parts"
-        return f"not defined: {names.classes[phase]} does not percolate along {AXES[axis]}{where}"
-    return _flat(counted)
-
-
-def _sampled(
+def sampled(
     name: str,
     found: Spread,
     order: int,
@@ -329,26 +229,29 @@ def _sampled(
     source: str = "",
     why_not: str | None = None,
     settings: Mapping[str, object] | None = None,
-    whole: bool = False,
 ) -> Measurement:
     """Return a number with its interval over blocks, or why there is none."""
     if why_not is not None:
-        return Measurement(name=name, value=None, unit=unit, method=method, note=why_not)
+        return Measurement(name=name, value=None, unit=unit, method=method, source=source, note=why_not)
     ends = float(found.low[order]), float(found.high[order])
+    no = found.why_not or (
+        None if np.isfinite(ends).all() else "no interval: without one of the blocks it has no value"
+    )
     return Measurement(
         name=name,
         value=float(found.values[order]),
         unit=unit,
-        interval=None if found.why_not else ends,
-        interval_contains=None if found.why_not else f"{_CONTAINS} (jackknife over {found.n_blocks} blocks)",
+        interval=None if no else ends,
+        interval_contains=None if no else f"{_CONTAINS} (jackknife over {found.n_blocks} blocks)",
         method=method,
         source=source,
         settings=dict(settings or {}),
-        note=WHOLE if whole else found.why_not,
+        note=no,
     )
 
 
-def _absent(name: str) -> str:
+def absent(name: str) -> str:
+    """Return why a phase that is not there has no numbers."""
     return f"not defined: {name} is absent"
 
 
@@ -357,11 +260,11 @@ def _no_area(counted: Counted, classes: Sequence[int], names: Names) -> str | No
     voxels = counted.voxels.sum(axis=0)
     for i in classes:
         if not voxels[i]:
-            return _absent(names.classes[i])
-    return _flat(counted)
+            return absent(names.classes[i])
+    return flat(counted)
 
 
-def _flat(counted: Counted) -> str | None:
+def flat(counted: Counted) -> str | None:
     """Return along which axis the volume is a single slice, where nothing of three dimensions is defined."""
     flat = [axis for axis in range(3) if round(counted.edges[axis] * (counted.cells[:, axis].max() + 1)) == 1]
     return f"not defined: the volume is one voxel thick along {AXES[flat[0]]}" if flat else None

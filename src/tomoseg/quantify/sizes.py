@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import edt
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
 from tomoseg.labels import UNLABELLED
-from tomoseg.quantify.grid import Edges, Labels, Read, Shape, grown, within
+from tomoseg.quantify.distances import Distances, class_distances, guarded, transform
+from tomoseg.quantify.grid import Edges, Labels, Read, Shape, relative, within
 from tomoseg.volume.base import Region
 
 N_RADII = 16
@@ -36,8 +36,6 @@ _FIRST_GUARD = 16
 _TOLERANCE = 1e-4
 """In edges of a voxel. Distances are float32 and may be rounded otherwise in another block: a radius that is itself a
 distance between voxels must not fall on either side of it. In a cubic grid no two distances below 5000 are so close."""
-
-Distances = Float32[np.ndarray, "z y x"]
 
 
 @dataclass(frozen=True)
@@ -105,50 +103,18 @@ def largest_distance(read: Read, region: Region, *, shape: Shape, voxel_size_um:
     3.0
     """
     unit = min(voxel_size_um)
-    edges, most = _relative(voxel_size_um), most_um / unit
+    edges, most = relative(voxel_size_um), most_um / unit
     guard = min(float(_FIRST_GUARD), most)
     while True:
-        box = _guarded(region, guard, edges, shape)
+        box = guarded(region, guard, edges, shape)
         labels = read(box)
         own = within(region, box)
         visible = labels[own] != UNLABELLED
-        largest = float(_distances(labels, edges)[own].max(initial=0.0, where=visible))
+        largest = float(class_distances(labels, edges)[own].max(initial=0.0, where=visible))
         # Nothing that was not read is nearer than the guard.
         if largest <= guard or guard >= most:
             return min(largest, most) * unit
         guard = min(2 * guard, most)
-
-
-def _relative(voxel_size_um: Edges) -> Edges:
-    """Return edge lengths in the shortest: in a cubic grid squares of distances are whole then, and exact."""
-    z, y, x = (edge / min(voxel_size_um) for edge in voxel_size_um)
-    return z, y, x
-
-
-def _guarded(region: Region, guard: float, edges: Edges, shape: Shape) -> Region:
-    z, y, x = (int(np.ceil(guard / edge)) for edge in edges)
-    return grown(region, by=(z, y, x), shape=shape)
-
-
-def _distances(labels: Labels, edges: Edges) -> Distances:
-    """Return each voxel's distance to the nearest visible voxel of another class, infinite where there is none.
-
-    At a masked voxel it is the largest that one of the classes would have there.
-    """
-    masked = labels == UNLABELLED
-    if not masked.any():
-        # One is added because 0 means background to edt.
-        return _edt(labels + np.uint8(1), edges)
-    distances = np.zeros(labels.shape, np.float32)
-    for index in np.unique(labels[~masked]):
-        np.maximum(distances, _edt((labels == index) | masked, edges), out=distances)
-    return distances
-
-
-def _edt(values: Shaped[np.ndarray, "z y x"], edges: Edges) -> Distances:
-    # P. Felzenszwalb and D. Huttenlocher, 2012, DOI 10.4086/toc.2012.v008a019; many classes at a time.
-    found = edt.edt(np.ascontiguousarray(values), anisotropy=edges, black_border=False, parallel=1)
-    return np.asarray(found, np.float32)
 
 
 def cover_block(
@@ -195,17 +161,17 @@ def cover_block(
     radii = np.asarray(radii_um, np.float64)
     if not (np.diff(radii, prepend=0.0) > 0).all():
         raise ValueError(f"the radii {radii.tolist()} um do not rise from above 0")
-    edges, scaled = _relative(voxel_size_um), radii / min(voxel_size_um)
+    edges, scaled = relative(voxel_size_um), radii / min(voxel_size_um)
     labels, distances, box = _reaching(read, region, edges=edges, shape=shape, most=float(scaled[-1]))
     own = labels[within(region, box)]
     covered = np.zeros((n_classes, len(radii)), np.int64)
     reached = np.zeros(own.shape, bool)
     for order in reversed(range(len(radii))):
         radius = float(scaled[order])
-        near = _guarded(region, radius, edges, shape)
+        near = guarded(region, radius, edges, shape)
         centres = _centres(labels, distances, radius, within(near, box))
         if centres.any():
-            reached |= _edt(~centres, edges)[within(region, near)] < radius - _TOLERANCE
+            reached |= transform(~centres, edges)[within(region, near)] < radius - _TOLERANCE
         covered[:, order] = _per_class(own[reached], n_classes)
     return Sizes(radii, _per_class(own.ravel(), n_classes), covered)
 
@@ -236,10 +202,10 @@ def _reaching(
     diagonal = float(np.linalg.norm(edges))
     guard = min(float(_FIRST_GUARD), 2 * most)
     while True:
-        box = _guarded(region, guard, edges, shape)
+        box = guarded(region, guard, edges, shape)
         labels = read(box)
-        distances = _distances(labels, edges)
-        middle = within(_guarded(region, guard / 2, edges, shape), box)
+        distances = class_distances(labels, edges)
+        middle = within(guarded(region, guard / 2, edges, shape), box)
         if guard >= 2 * most or float(distances[middle].max()) + diagonal <= guard / 2:
             return labels, distances, box
         guard = min(2 * guard, 2 * most)

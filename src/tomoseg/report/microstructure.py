@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from tomoseg.quantify.correlation import DECAYED, covariance
 from tomoseg.report.figures import ACCENT, GREY, SECOND, class_legend, finish, new_figure, painted, rgb
 from tomoseg.report.page import Picture
 
@@ -79,26 +80,72 @@ def profiles_picture(
 
 
 def sizes_picture(
-    curves: Sequence[Mapping[str, Sequence[float]]], *, colours: Sequence[str], names: Sequence[str], unit: str
-) -> Picture:
-    """Draw which share of each phase is covered by balls of each diameter that fit in it.
+    balls: Sequence[Mapping[str, Any]], particles: Sequence[Mapping[str, Any]], *, colours: Sequence[str],
+    names: Sequence[str], unit: str,
+) -> Picture:  # fmt: skip
+    """Draw which share of each phase is covered by balls of each diameter, and which is in particles of that size.
 
     Parameters
     ----------
-    curves
+    balls
         For each phase `diameters` and the share `covered`; empty for a phase that is absent.
+    particles
+        For each phase `diameters` and the `share_of_volume`; empty where no particle lies wholly inside.
     colours, names
         Of the phases.
     unit
         Of the diameters.
     """
-    figure, axes = new_figure(7, 3.2, 1, 1)
-    for curve, colour in zip(curves, colours, strict=True):
-        if curve:
-            axes.plot(curve["diameters"], curve["covered"], "o-", color=colour, markersize=4)
-    axes.set(xlabel=f"diameter, {unit}", ylabel="share of the phase", ylim=(0, 1.02), xlim=(0, None))
+    figure, (left, right) = new_figure(12.4, 3.4, 1, 2, apart=0.04)
+    for ball, particle, colour in zip(balls, particles, colours, strict=True):
+        if ball:
+            left.plot(ball["diameters"], ball["covered"], "o-", color=colour, markersize=4)
+        if particle:
+            diameters, shares = particle["diameters"], particle["share_of_volume"]
+            right.step([*diameters, diameters[-1]], [*shares, 0], where="pre", color=colour, linewidth=1.8)
+    left.set_title("balls that fit", fontsize=11, loc="left")
+    right.set_title("particles", fontsize=11, loc="left")
+    for axes, what in ((left, "share of the phase"), (right, "share of the particles' volume")):
+        axes.set(xlabel=f"diameter, {unit}", ylabel=what, ylim=(0, 1.02), xlim=(0, None))
+    if not any(particles):
+        right.text(0.5, 0.5, "no particle lies wholly inside", transform=right.transAxes, ha="center", color=GREY)
     class_legend(figure, colours, names)
-    return finish(figure, "sizes", "Share of each phase that balls of at least this diameter cover.")
+    caption = (
+        "Left: share of each phase that balls of at least this diameter cover. Right: share of the volume of its "
+        "particles in those of at least this diameter, of a sphere of the particle's volume."
+    )
+    return finish(figure, "sizes", caption)
+
+
+def correlation_picture(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], *, colours: Sequence[str], names: Sequence[str], unit: str
+) -> Picture:
+    """Draw the normalised covariance of each phase against the lag, an axis a panel.
+
+    Parameters
+    ----------
+    curves
+        Axis -> for each phase `lags` and `s2`, the probability that both points are in it; empty for an absent one.
+    colours, names
+        Of the phases.
+    unit
+        Of the lags.
+    """
+    figure, panels = new_figure(12.4, 3.2, 1, len(curves))
+    for axes, (axis, phases) in zip(np.atleast_1d(panels), curves.items(), strict=True):
+        axes.axhline(DECAYED, color=GREY, linewidth=1, linestyle="--")
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        for phase, colour in zip(phases, colours, strict=True):
+            if phase:
+                axes.plot(phase["lags"], covariance(np.array(phase["s2"])), color=colour, linewidth=1.6)
+        axes.set(xlabel=f"lag along {axis}, {unit}", ylim=(None, 1.02), xlim=(0, None))
+    np.atleast_1d(panels)[0].set_ylabel("normalised covariance")
+    class_legend(figure, colours, names)
+    caption = (
+        "How alike two points of each phase are, against their distance along z, y and x: 1 at 0, 0 where they tell "
+        "nothing of each other. Dashed: 1/e, which the covariance crosses at the correlation length."
+    )
+    return finish(figure, "correlation", caption)
 
 
 def samples_picture(rows: Sequence[Sequence[Panel]], *, names: Sequence[str]) -> Picture:

@@ -73,7 +73,11 @@ class QuantifySettings(Reading):
         ),
     ] = False
     sizes: Annotated[
-        bool, Field(description="measure the size distribution too; takes longer than all else together")
+        bool,
+        Field(
+            description="measure sizes too: balls that fit, particles split at necks, correlation lengths; "
+            "takes several times as long"
+        ),
     ] = False
     transport: Annotated[
         bool,

@@ -31,13 +31,15 @@ from tomoseg.workflow.segmentation import Segmentation
 COLUMNS = ("name", "unit", "sample", "value", "low", "high", "reference", "difference", "difference low",
            "difference high", "excludes 0")  # fmt: skip
 
-_SECTIONS = {
+SECTIONS = {
     "Phases": ("phase fraction", "volume that tells"),
     "Interfaces": ("surface area", "interface area"),
     "Triple-phase boundaries": ("triple-phase",),
     "Connectivity": ("number of", "Euler", "percolating", "dead-ended", "isolated"),
     "Chord lengths": ("mean chord",),
     "Sizes": ("median",),
+    "Particles": ("particle",),
+    "Correlation lengths": ("correlation",),
     "Transport": ("tortuosity", "effective", "geodesic"),
 }
 _DRAWN = ("phase fraction", "surface area", "interface area", "triple-phase boundary density")
@@ -124,7 +126,7 @@ def as_report(compared: Compared) -> Report:
     known = [one for one in compared.differences if one.interval is not None]
     marked = sum(one.excludes_zero for one in known)
     sections = [Section("Side by side", [_picture(compared)])]
-    for title, starts in _SECTIONS.items():
+    for title, starts in SECTIONS.items():
         chosen = [name for name in compared.quantities if name.startswith(starts)]
         if chosen:
             sections.append(Section(title, [_table(compared, chosen)]))

@@ -18,8 +18,8 @@ from tomoseg.quantify.meshes import MESH_SIGMA, BlockMesh, Joiner, mesh_block
 from tomoseg.report.mesh_files import MOST_VERTICES, Mesh, bytes_needed, check_mesh_folder, file_stems, mesh_files
 from tomoseg.workflow.console import Console, sized
 from tomoseg.workflow.quantify_run import Sums
-from tomoseg.workflow.quantify_spread import spread_over
 from tomoseg.workflow.segmentation import Segmentation, Work, open_again
+from tomoseg.workflow.spreading import spread_work
 
 _TOLD_FROM_BYTES = 500e6
 
@@ -80,7 +80,7 @@ def write_meshes(
     joiners = [Joiner(grid) for _ in names]
     open_files: dict[int, Mesh] = {}
     try:
-        with ExitStack() as stack, spread_over(work, workers, scheduler) as spread:
+        with ExitStack() as stack, spread_work(work, workers, scheduler) as spread:
             found = console.track(spread(mesh_one, range(len(grid))), "meshing blocks", len(grid))
             for number, several in enumerate(found):
                 for order, (joiner, one) in enumerate(zip(joiners, several, strict=True)):

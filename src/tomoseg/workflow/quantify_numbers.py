@@ -8,6 +8,7 @@ import numpy as np
 
 from tomoseg.intervals import correlation_length
 from tomoseg.quantify import Measurement
+from tomoseg.quantify.grid import Edges, Shape
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.quantities import (
     Counted,
@@ -18,12 +19,13 @@ from tomoseg.quantify.quantities import (
     line_activity,
     phase_fractions,
     representative_volumes,
-    size_distribution,
-    transport_numbers,
     triple_lines,
 )
+from tomoseg.quantify.size_quantities import correlation_lengths, particle_sizes, size_distribution
+from tomoseg.quantify.transport_quantities import transport_numbers
 from tomoseg.volume import Region
 from tomoseg.workflow.quantify_run import Sums
+from tomoseg.workflow.quantify_sizes import SizeSums
 from tomoseg.workflow.segmentation import Segmentation
 
 
@@ -44,8 +46,16 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         *line_activity(found.activity, counted_blocks, names),
         *connectivities(found.parts, names),
         *chord_lengths(found.chords, edges, names),
-        *(size_distribution(found.sizes, names) if found.sizes else []),
+        *(_of_sizes(found.sizes, counted_blocks, names, shape=segmentation.shape, edges=edges) if found.sizes else []),
         *(transport_numbers(found.transport, counted_blocks, names) if found.transport else []),
+    ]
+
+
+def _of_sizes(sizes: SizeSums, counted: Counted, names: Names, *, shape: Shape, edges: Edges) -> list[Measurement]:
+    return [
+        *size_distribution(sizes.balls, names),
+        *particle_sizes(sizes.particles, names, runs=sizes.runs, shape=shape, voxel_size_um=edges),
+        *correlation_lengths(sizes.pairs, counted, names, voxel_size_um=edges),
     ]
 
 

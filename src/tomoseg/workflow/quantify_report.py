@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,6 +16,7 @@ from tomoseg.quantify.phases import fractions
 from tomoseg.quantify.quantities import WHOLE
 from tomoseg.quantify.surfaces import SURFACE_SIGMA
 from tomoseg.quantify.triple_lines import LINE_SIGMA
+from tomoseg.quantify.watershed import SHARE
 from tomoseg.report import Facts, Headline, Note, Part, Report, Section, Table, write_csv, write_json, write_report
 from tomoseg.volume import Region
 from tomoseg.workflow.quantify_numbers import in_words, number
@@ -36,6 +37,20 @@ _TRANSPORT = (
     "How each phase conducts while the others do not: its effective diffusivity over that of its bulk is its fraction "
     "over the tortuosity factor. Geodesic: how much longer the shortest paths are than straight ones. Large volumes "
     "are measured in several parts, whose spread is the interval."
+)
+
+_SIZES = (
+    " Continuous size distributions are of balls that fit in a phase (Hildebrand, Ruegsegger 1997, DOI "
+    "10.1046/j.1365-2818.1997.1340694.x). Particles were split by a watershed on the distance to other phases at necks "
+    f"{100 * SHARE:.0f} % and one voxel narrower than the bodies beside them (Muench et al. 2006, DOI "
+    "10.1111/j.1551-2916.2006.01121.x); those that lie wholly inside count, each by the inverse probability to do so. "
+    "Correlation lengths are lags at which the covariance has fallen to 1/e."
+)
+
+_DIFFUSION = (
+    " Tortuosity factors are those of steady diffusion through a phase, one finite volume a voxel, with fixed "
+    "concentrations on two opposite faces (Cooper et al. 2016, DOI 10.1016/j.softx.2016.09.002), geodesic ones mean "
+    "lengths of shortest paths over straight ones (Stenzel et al. 2016, DOI 10.1002/aic.15160)."
 )
 
 COLUMNS = ("name", "value", "unit", "low", "high", "interval contains", "method", "source", "note")
@@ -64,7 +79,7 @@ def write(folder: Path, found: Sequence[Measurement], seen: Measured, *, axis: s
 
 def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Report:
     """Return the page."""
-    from tomoseg.report.microstructure import planes_picture, profiles_picture, sizes_picture
+    from tomoseg.report.microstructure import planes_picture, profiles_picture
 
     segmentation = seen.segmentation
     names = tuple(item.name for item in segmentation.classes)
@@ -86,9 +101,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
     sections.append(Section("Connectivity", [_shares(by_name, names), _table(found, ("number of", "Euler"))], intro))
     sections.append(Section("Chord lengths", [_chords(by_name, names)]))
     if seen.sums.sizes is not None:
-        picture = sizes_picture([by_name[f"median diameter {name}"].settings for name in names], **style,
-                                unit=by_name[f"median diameter {names[0]}"].unit)  # fmt: skip
-        sections.append(Section("Sizes", [_table(found, ("median",)), picture], "Diameters of balls that fit."))
+        sections += _sizes(found, by_name, **style)
     if seen.sums.transport is not None:
         sections.append(Section("Transport", [_transport(by_name, names)], _TRANSPORT))
     sections.append(Section("For the paper", [Note(methods(found, segmentation, seen.made))]))
@@ -103,6 +116,74 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         sections=sections,
         notes=[_about_intervals(found)],
     )
+
+
+def _sizes(
+    found: Sequence[Measurement], by_name: Mapping[str, Measurement], *, colours: Sequence[str], names: Sequence[str]
+) -> list[Section]:
+    """Return what was measured of sizes: balls that fit and particles beside each other, and correlation."""
+    from tomoseg.report.microstructure import correlation_picture, sizes_picture
+
+    unit = by_name[f"median diameter {names[0]}"].unit
+    balls = [by_name[f"median diameter {name}"].settings for name in names]
+    particles = [by_name[f"particle diameter {name} D50 by volume"].settings for name in names]
+    curves = {axis: [by_name[f"correlation length {name} along {axis}"].settings for name in names] for axis in "zyx"}
+    split = (
+        f"Each phase is split at its necks: where the largest ball that fits is {100 * SHARE:.0f} % and one voxel or "
+        "more smaller than in both bodies beside it. Diameters are of spheres of the particles' volumes; D10, D50 "
+        "and D90 by volume. Particles that the border cuts are left out; the others are weighted so that large ones "
+        "are not missed."
+    )
+    decay = (
+        "How far apart two points must be to tell little of each other; along the axes it tells what is not isotropic."
+    )
+    return [
+        Section("Sizes", [_table(found, ("median",)),
+                          sizes_picture(balls, particles, colours=colours, names=names, unit=unit)],
+                "Diameters of balls that fit; they need no splitting into particles."),
+        Section("Particles", [_particles(found, by_name, names, unit)], split),
+        Section("Correlation lengths", [_correlations(found, by_name, names, unit),
+                                        correlation_picture(curves, colours=colours, names=names, unit=unit)], decay),
+    ]  # fmt: skip
+
+
+def _particles(
+    found: Sequence[Measurement], by_name: Mapping[str, Measurement], names: Sequence[str], unit: str
+) -> Table:
+    """Return one row a phase; D10 to D90 are by volume."""
+    columns = {
+        "whole ones": "particles {} wholly inside",
+        f"per volume, 1/{unit}3": "particles {} per volume",
+        **{f"{d}, {unit}": f"particle diameter {{}} {d} by volume" for d in ("D10", "D50", "D90")},
+        f"median by number, {unit}": "particle diameter {} median by number",
+    }
+    rows = [[name, *(_or_dash(by_name[what.format(name)]) for what in columns.values())] for name in names]
+    return Table(("phase", *columns), rows, _remarks(one for one in found if one.name.startswith("particle")))
+
+
+def _correlations(
+    found: Sequence[Measurement], by_name: Mapping[str, Measurement], names: Sequence[str], unit: str
+) -> Table:
+    """Return one row a phase."""
+    rows = []
+    for name in names:
+        shown = [by_name[f"correlation length {name}{along}"] for along in ("", *(f" along {axis}" for axis in "zyx"))]
+        rows.append(
+            [
+                name,
+                *(
+                    "-" if one.value is None else in_words(one).removesuffix(f" {unit}").replace(" (", "\n(")
+                    for one in shown
+                ),
+            ]
+        )
+    columns = ("phase", f"mean, {unit}", *(f"along {axis}, {unit}" for axis in "zyx"))
+    return Table(columns, rows, _remarks(one for one in found if one.name.startswith("correlation")))
+
+
+def _remarks(chosen: Iterable[Measurement]) -> str:
+    """Return why there are no values or no intervals, each reason once."""
+    return "; ".join(dict.fromkeys(one.note for one in chosen if one.note and one.note != WHOLE))
 
 
 def _about_intervals(found: Sequence[Measurement]) -> Note:
@@ -177,8 +258,7 @@ def _table(found: Sequence[Measurement], starts: tuple[str, ...]) -> Table:
     if _knows_segmentation(chosen):
         columns.append("corrected" if _kept(chosen) else "uncorrected")
         rows = [[*row, _other(one)] for row, one in zip(rows, chosen, strict=True)]
-    remarks = dict.fromkeys(one.note for one in chosen if one.note and one.note != WHOLE)
-    return Table(columns, rows, "; ".join(remarks))
+    return Table(columns, rows, _remarks(chosen))
 
 
 def _kept(chosen: Sequence[Measurement]) -> bool:
@@ -214,13 +294,14 @@ def _transport(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Tabl
     what = ("tortuosity factor", "effective diffusivity", "geodesic tortuosity")
     rows: list[list[str]] = []
     remarks: dict[str, None] = {}
+    settings = []
     for name, axis in product(names, "zyx"):
         its = [by_name[f"{one} {name} along {axis}"] for one in what]
+        settings.append(its[0].settings)
         rows.append([f"{name} along {axis}", *("-" if one.value is None else in_words(one) for one in its)])
         remarks |= {one.note: None for one in its if one.note and one.note != WHOLE}
-    parts, of = (by_name[f"{what[0]} {names[0]} along z"].settings.get(key) for key in ("parts", "of"))
-    told = f"Measured in {parts} of {of} parts." if of and of > 1 else ""
-    return Table(("phase", *what), rows, "; ".join([*remarks, told] if told else remarks))
+    told = {f"measured in {one['parts']} of {one['of']} parts" for one in settings if one and one["of"] > 1}
+    return Table(("phase", *what), rows, "; ".join([*remarks, *told]))
 
 
 def _or_dash(one: Measurement) -> str:
@@ -244,6 +325,8 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
             "corrected by what it did to labelled slices that the model had not seen; all else is as segmented"
         )
     shape = " x ".join(map(str, segmentation.shape))
+    sizes = any(one.name.startswith("particle") for one in found)
+    transport = any(one.name.startswith("tortuosity") for one in found)
     return (
         f"Microstructural quantities of a volume of {shape} voxels {edges}{how} were measured with tomoseg "
         f"{made.tomoseg} at full resolution. Phase fractions are shares of voxels. Interface areas are sums over the "
@@ -253,4 +336,6 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
         f"the component of the local tangent, smoothed by a Gaussian of {LINE_SIGMA:g} voxels. Connectivity is by "
         "voxel faces; a triple-phase boundary is active where all three phases percolate. Mean chord lengths are "
         f"voxels per interface crossing (Torquato 2002, DOI 10.1007/978-1-4757-6355-3){interval}."
+        + (_SIZES if sizes else "")
+        + (_DIFFUSION if transport else "")
     )

@@ -10,25 +10,21 @@ from operator import add
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, UInt8
 
-from tomoseg.quantify.chords import Chords, count_chords, pencils
+from tomoseg.quantify.chords import PENCIL_VOXELS, Chords, count_chords, pencils
 from tomoseg.quantify.coarse import BlockCells, cell_voxels, count_cells, gather_cells
 from tomoseg.quantify.connectivity import BlockParts, Parts, Status, find_parts, mark_parts, merge, part_status
 from tomoseg.quantify.euler import euler_numbers
 from tomoseg.quantify.grid import Grid, cut, grown, within
 from tomoseg.quantify.phases import BlockCounts, PhaseCounts, count_block, gather
-from tomoseg.quantify.sizes import Sizes, cover_block, default_radii, largest_distance
 from tomoseg.quantify.subvolumes import Transports
 from tomoseg.quantify.surfaces import SurfaceSums, measure_surfaces, surface_guard
 from tomoseg.quantify.triple_lines import LineEdges, LineSums, line_edges, line_guard, sum_edges
 from tomoseg.volume import Region
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.quantify_spread import Spread, spread_over
+from tomoseg.workflow.quantify_sizes import SizeSums, measure_sizes
 from tomoseg.workflow.quantify_transport import measure_transport
 from tomoseg.workflow.segmentation import Segmentation, Work, open_again
-
-_PENCIL_VOXELS = 8_000_000
-_MOST_RADIUS = 64
-"""In voxels: larger balls would take more memory than a block; what they would cover, balls of this size cover too."""
+from tomoseg.workflow.spreading import Spread, spread_work
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Sums:
     chords
         Along z, y and x.
     sizes
-        What balls of each size cover; None where it was not asked for.
+        Balls that fit, particles, correlation; None where they were not asked for.
     transport
         How phases conduct in parts of the volume; None where it was not asked for.
     activity
@@ -97,7 +93,7 @@ class Sums:
     counts: PhaseCounts
     chords: tuple[Chords, Chords, Chords]
     activity: Float64[np.ndarray, "axis triple status"]
-    sizes: Sizes | None
+    sizes: SizeSums | None
     cells: Int32[np.ndarray, "class z y x"]
     transport: Transports | None = None
 
@@ -133,12 +129,12 @@ def measure(
         If it cannot be read, or holds a value that is no class.
     """
     grid = cut(segmentation.shape, edge=work.block)
-    with spread_over(work, workers, scheduler) as spread:
+    with spread_work(work, workers, scheduler) as spread:
         blocks = tuple(console.track(spread(measure_block, range(len(grid))), "measuring blocks", len(grid)))
         parts = merge([block.parts for block in blocks], grid)
         activity = _activity(blocks, parts, grid=grid, spread=spread, console=console)
         chords = _chords(grid, spread=spread, console=console)
-        sizes = _sizes(work, grid, spread=spread, console=console) if work.sizes else None
+        sizes = measure_sizes(work, grid, spread=spread, console=console) if work.sizes else None
         transport = measure_transport(segmentation, spread=spread, console=console) if work.transport else None
     counts = gather((block.counts for block in blocks), shape=grid.shape, n_classes=len(work.classes))
     cells = gather_cells(
@@ -191,37 +187,6 @@ def look_up(work: Work, asked: Asked) -> UInt8[np.ndarray, "axis voxel"]:
     return np.stack([mark_parts(labels, status, of_block=local)[at] for status in asked.status])
 
 
-def reach(work: Work, number: int) -> float:
-    """Return the largest distance from a voxel of a block to another phase."""
-    segmentation = open_again(work)
-    grid = cut(segmentation.shape, edge=work.block)
-    most = _MOST_RADIUS * min(work.voxel_size)
-    return largest_distance(
-        segmentation.read, grid[number], shape=grid.shape, voxel_size_um=work.voxel_size, most_um=most
-    )
-
-
-def cover(work: Work, asked: tuple[int, tuple[float, ...]]) -> Sizes:
-    """Return what balls of the given radii cover in a block."""
-    (number, radii), segmentation = asked, open_again(work)
-    grid = cut(segmentation.shape, edge=work.block)
-    return cover_block(
-        segmentation.read,
-        grid[number],
-        shape=grid.shape,
-        radii_um=radii,
-        voxel_size_um=work.voxel_size,
-        n_classes=len(work.classes),
-    )
-
-
-def _sizes(work: Work, grid: Grid, *, spread: Spread, console: Console) -> Sizes:
-    numbers = range(len(grid))
-    largest = max(console.track(spread(reach, numbers), "finding the largest balls", len(grid)))
-    radii = tuple(default_radii(largest, voxel_size_um=work.voxel_size).tolist())
-    return reduce(add, console.track(spread(cover, [(n, radii) for n in numbers]), "measuring sizes", len(grid)))
-
-
 def _activity(
     blocks: Sequence[BlockSums], parts: Parts, *, grid: Grid, spread: Spread, console: Console
 ) -> Float64[np.ndarray, "axis triple status"]:
@@ -249,7 +214,7 @@ def _activity(
 
 
 def _chords(grid: Grid, *, spread: Spread, console: Console) -> tuple[Chords, Chords, Chords]:
-    lines = [(axis, one) for axis in range(3) for one in pencils(grid.shape, axis=axis, most_voxels=_PENCIL_VOXELS)]
+    lines = [(axis, one) for axis in range(3) for one in pencils(grid.shape, axis=axis, most_voxels=PENCIL_VOXELS)]
     found: tuple[list[Chords], ...] = ([], [], [])
     for (axis, _), one in zip(
         lines, console.track(spread(measure_chords, lines), "measuring chords", len(lines)), strict=True

@@ -13,8 +13,8 @@ from tomoseg.quantify.grid import Grid, cut
 from tomoseg.quantify.subvolumes import MOST_SUBVOLUMES, TRANSPORT_EDGE, Transports, spread_out
 from tomoseg.quantify.transport import tortuosity
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.quantify_spread import Spread
 from tomoseg.workflow.segmentation import Segmentation, Work, open_again
+from tomoseg.workflow.spreading import Spread
 
 
 class Asked(NamedTuple):

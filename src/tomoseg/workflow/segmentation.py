@@ -116,7 +116,7 @@ class Work:
     block
         Longest edge of a block in voxels.
     sizes
-        Whether the size distribution is measured, which takes longer than all else.
+        Whether sizes and correlation are measured, which takes longer than all else.
     transport
         Whether it is measured how phases conduct.
     """

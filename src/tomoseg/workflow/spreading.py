@@ -1,4 +1,4 @@
-"""One function for many parts of a volume: in this process, in several, or on a Dask cluster."""
+"""Work on a segmentation spread over several things, in this process, in several, or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Spread(Protocol):
 
 
 @contextmanager
-def spread_over(work: Work, workers: int, scheduler: str | None) -> Iterator[Spread]:
+def spread_work(work: Work, workers: int, scheduler: str | None) -> Iterator[Spread]:
     """Give what runs a function in this process, in several, or on a Dask cluster; few tasks ahead of the reader."""
     if scheduler is not None:
         from tomoseg.workflow.cluster import count_workers, dask_client
