@@ -5,7 +5,8 @@ trained on the phantom in the folder TRAINED, of another seed than the one measu
 these say what its numbers are to be corrected by. Further models stand beside it by name, and so do thresholds, the
 forest (both fitted to the tiles in MODEL) and the true labels, whose errors are the voxels' own. A line of JSON in
 OUT/quantities.jsonl for each noise and way to segment: errors of phase fractions in points, of areas and lines in per
-cent, and whether the truth lies in the interval.
+cent, and whether the truth lies in the interval. Tortuosity factors are compared with those of the true labels, which
+have no truth below the voxel, in per cent; None where a phase does not percolate.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ def main() -> None:
         **{name: Path(path) for name, _, path in (one.partition("=") for one in given.models)},
     }
     compare(given.out, "true labels", folder / "labels", truth, noise_std=0.0)
+    truth |= factors(numbers_in(given.out / "quantities_true_labels_0"))
     for noise_std in NOISE:
         scan = noisy(folder / "images", given.out / f"quantities_{noise_std:.0f}.tif", noise_std)
         for name, path in models.items():
@@ -109,23 +111,35 @@ def compare(out: Path, name: str, labels: Path, truth: dict[str, float], *, nois
     """Measure a segmentation and record how far each number is from the truth."""
     folder = out / f"quantities_{name.replace(' ', '_')}_{noise_std:.0f}"
     classes = () if labels.suffix == ".zarr" else CLASSES
-    settings = quantify.QuantifySettings(segmentation=labels, out=folder, classes=classes, force=True, **how)
-    quantify.run(settings, Console())
-    measured = json.loads((folder / "quantities.json").read_text())["measurements"]
-    found = {one["name"]: one["value"] for one in measured}
-    ends = {one["name"]: one["interval"] for one in measured if one["interval"]}
-    inside = {what: bool(ends[what][0] < truth[what] < ends[what][1]) for what in truth if what in ends}
-    errors = {
-        what: 100 * (found[what] - value) / (1 if what.startswith("phase") else value) for what, value in truth.items()
-    }
-    record(
-        out,
-        "quantities",
-        way=name,
-        noise_std=noise_std,
-        inside=inside,
-        errors={what: round(e, 3) for what, e in errors.items()},
+    settings = quantify.QuantifySettings(
+        segmentation=labels, out=folder, classes=classes, force=True, transport=True, **how
     )
+    quantify.run(settings, Console())
+    found = numbers_in(folder)
+    ends = {what: one["interval"] for what, one in found.items() if one["interval"]}
+    inside = {what: bool(ends[what][0] < truth[what] < ends[what][1]) for what in truth if what in ends}
+    errors = {what: error(what, found[what]["value"], value) for what, value in truth.items()}
+    record(out, "quantities", way=name, noise_std=noise_std, inside=inside, errors=errors)
+
+
+def numbers_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what was measured by name."""
+    measured = json.loads((folder / "quantities.json").read_text())["measurements"]
+    return {one["name"]: one for one in measured}
+
+
+def factors(found: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return the tortuosity factors that there are."""
+    return {
+        what: one["value"] for what, one in found.items() if what.startswith("tortuosity") and one["value"] is not None
+    }
+
+
+def error(what: str, value: float | None, truth: float) -> float | None:
+    """Return how far a number is off, fractions in points, others in per cent."""
+    if value is None:
+        return None
+    return round(100 * (value - truth) / (1 if what.startswith("phase") else truth), 3)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_mesh import mesh_folder, voxel_faces, write_meshes
 from tomoseg.workflow.quantify_numbers import lines, measurements
 from tomoseg.workflow.quantify_run import measure
-from tomoseg.workflow.segmentation import BLOCK, Segmentation, Work, open_segmentation
+from tomoseg.workflow.segmentation import Segmentation, Work, default_block, open_segmentation
 
 if TYPE_CHECKING:
     from tomoseg.workflow.quantify_report import Measured
@@ -99,9 +99,12 @@ class QuantifySettings(Reading):
     scheduler: Annotated[
         str | None, Field(description="address of a Dask scheduler whose workers do it instead, tcp://HOST:PORT")
     ] = None
-    block: Annotated[int, Field(ge=16, description="longest edge of a block in voxels; 128 takes 200 MB a process")] = (
-        BLOCK
-    )
+    block: Annotated[
+        int | None,
+        Field(
+            ge=16, description="longest edge of a block in voxels, at most 128 by default; 128 takes 200 MB a process"
+        ),
+    ] = None
     force: Annotated[bool, Field(description="replace an existing report")] = False
 
     @field_validator("voxel_size")
@@ -292,7 +295,7 @@ def work_of(segmentation: Segmentation, settings: QuantifySettings) -> Work:
         segmentation.classes,
         segmentation.nowhere,
         segmentation.voxel_size_um or (1.0, 1.0, 1.0),
-        settings.block,
+        settings.block or default_block(segmentation.shape),
         settings.sizes,
         settings.transport,
     )

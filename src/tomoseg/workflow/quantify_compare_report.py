@@ -25,7 +25,7 @@ from tomoseg.report import (
     write_report,
 )
 from tomoseg.report.microstructure import Dot, Panel, samples_picture
-from tomoseg.workflow.quantify_numbers import number
+from tomoseg.workflow.quantify_numbers import number, unit_in_words
 from tomoseg.workflow.segmentation import Segmentation
 
 COLUMNS = ("name", "unit", "sample", "value", "low", "high", "reference", "difference", "difference low",
@@ -170,7 +170,7 @@ def _facts(compared: Compared) -> list[tuple[str, str]]:
     facts = []
     for name, one in compared.segmentations.items():
         size = one.voxel_size_um
-        edges = f"{' x '.join(f'{edge:g}' for edge in size)} um" if size else "of unknown size"
+        edges = f"{' x '.join(f'{edge:g}' for edge in size)} µm" if size else "of unknown size"
         shape = " x ".join(map(str, one.shape))
         facts.append((name, f"{one.source.path}: {shape} voxels (z, y, x), {edges}; {name}/report.html"))
     asked = compared.made.settings.items()
@@ -190,7 +190,7 @@ def _table(compared: Compared, chosen: Sequence[str]) -> Table:
 
 def _row(compared: Compared, name: str) -> list[str]:
     by_sample = compared.quantities[name]
-    unit = next(iter(by_sample.values())).unit
+    unit = unit_in_words(next(iter(by_sample.values())).unit)
     values = [_cell(one.value, one.interval) if (one := by_sample.get(sample)) else "-" for sample in compared.names]
     steps = [compared.by_sample.get((name, sample)) for sample in compared.names[1:]]
     named = fill(name if unit == "1" else f"{name}, {unit}", _WIDEST_NAME)
@@ -238,7 +238,7 @@ def _panel(compared: Compared, name: str) -> Panel:
         step = compared.by_sample.get((name, sample))
         one = by_sample[sample]
         dots.append(Dot(one.value, one.interval, differs=step is not None and step.excludes_zero))
-    unit = by_sample[compared.names[0]].unit
+    unit = unit_in_words(by_sample[compared.names[0]].unit)
     title = name.removesuffix(" per volume")
     return Panel(title if unit == "1" else f"{title}, {unit}", dots)
 

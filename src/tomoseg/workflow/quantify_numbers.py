@@ -132,11 +132,22 @@ def in_words(one: Measurement) -> str:
     """
     if one.value is None:
         return one.note or "not defined"
-    unit = "" if one.unit == "1" else f" {one.unit}"
+    unit = "" if one.unit == "1" else f" {unit_in_words(one.unit)}"
     if one.interval is None:
         return f"{number(one.value)}{unit}"
     low, high = one.interval
     return f"{number(one.value)} ({number(low)} to {number(high)}){unit}"
+
+
+def unit_in_words(unit: str) -> str:
+    """Return a unit as people write it.
+
+    Examples
+    --------
+    >>> unit_in_words("um/um3"), unit_in_words("1/voxel3")
+    ('µm/µm³', '1/voxel³')
+    """
+    return unit.replace("um", "µm").replace("3", "³")
 
 
 def number(value: float) -> str:

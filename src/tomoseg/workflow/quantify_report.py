@@ -19,7 +19,7 @@ from tomoseg.quantify.triple_lines import LINE_SIGMA
 from tomoseg.quantify.watershed import SHARE
 from tomoseg.report import Facts, Headline, Note, Part, Report, Section, Table, write_csv, write_json, write_report
 from tomoseg.volume import Region
-from tomoseg.workflow.quantify_numbers import in_words, number
+from tomoseg.workflow.quantify_numbers import in_words, number, unit_in_words
 from tomoseg.workflow.quantify_run import Sums
 from tomoseg.workflow.segmentation import Segmentation
 
@@ -112,7 +112,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         title=f"The microstructure of {segmentation.source.path.name}",
         subtitle=_subtitle(segmentation),
         headlines=[Headline(name, _value(by_name[f"phase fraction {name}"]), "of the volume") for name in names]
-        + [Headline("Triple-phase boundary", _value(one), f"{one.unit}, all of it") for one in lines],
+        + [Headline("Triple-phase boundary", _value(one), f"{unit_in_words(one.unit)}, all of it") for one in lines],
         sections=sections,
         notes=[_about_intervals(found)],
     )
@@ -124,7 +124,7 @@ def _sizes(
     """Return what was measured of sizes: balls that fit and particles beside each other, and correlation."""
     from tomoseg.report.microstructure import correlation_picture, sizes_picture
 
-    unit = by_name[f"median diameter {names[0]}"].unit
+    unit = unit_in_words(by_name[f"median diameter {names[0]}"].unit)
     balls = [by_name[f"median diameter {name}"].settings for name in names]
     particles = [by_name[f"particle diameter {name} D50 by volume"].settings for name in names]
     curves = {axis: [by_name[f"correlation length {name} along {axis}"].settings for name in names] for axis in "zyx"}
@@ -204,7 +204,7 @@ def _value(one: Measurement) -> str:
 
 def _subtitle(segmentation: Segmentation) -> str:
     size = segmentation.voxel_size_um
-    edges = f" of {' x '.join(f'{edge:g}' for edge in size)} um" if size else "; voxel size unknown, lengths in voxels"
+    edges = f" of {' x '.join(f'{edge:g}' for edge in size)} µm" if size else "; voxel size unknown, lengths in voxels"
     return f"{' x '.join(map(str, segmentation.shape))} voxels (z, y, x){edges}"
 
 
@@ -284,7 +284,7 @@ def _shares(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
 
 
 def _chords(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
-    unit = by_name[f"mean chord length {names[0]} along z"].unit
+    unit = unit_in_words(by_name[f"mean chord length {names[0]} along z"].unit)
     rows = [[name, *(_or_dash(by_name[f"mean chord length {name} along {axis}"]) for axis in "zyx")] for name in names]
     return Table(("phase", *(f"along {axis}, {unit}" for axis in "zyx")), rows, "Voxels per interface crossing.")
 
@@ -312,7 +312,7 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
     """Return a paragraph for a paper: what was done, with what, and where it is described."""
     size = segmentation.voxel_size_um
     by = segmentation.record.get("provenance", {}).get("inputs", {}).get("model")
-    edges = f"of {' x '.join(f'{edge:g}' for edge in size)} um (z, y, x)" if size else "of unknown size"
+    edges = f"of {' x '.join(f'{edge:g}' for edge in size)} µm (z, y, x)" if size else "of unknown size"
     how = f" segmented by tomoseg (model {by})" if by else ""
     interval = (
         "; 95 % intervals of fractions, areas and lengths by a jackknife over independent blocks"

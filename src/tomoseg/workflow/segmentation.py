@@ -100,6 +100,21 @@ class Segmentation:
 BLOCK = 128
 """Longest edge of a block in voxels: some 150 MB of memory a process, its guard included."""
 
+_LEAST_BLOCK, _BLOCKS = 32, 64
+"""Blocks that a small volume is cut into, as long as they are worth their guards: intervals hang on them."""
+
+
+def default_block(shape: tuple[int, int, int]) -> int:
+    """Return the longest edge of a block in voxels.
+
+    Examples
+    --------
+    >>> default_block((500, 501, 501)), default_block((160, 160, 160)), default_block((40, 40, 40))
+    (125, 40, 32)
+    """
+    edge = round((shape[0] * shape[1] * shape[2] / _BLOCKS) ** (1 / 3))
+    return min(BLOCK, max(_LEAST_BLOCK, edge))
+
 
 @dataclass(frozen=True)
 class Work:
@@ -126,7 +141,7 @@ class Work:
     classes: tuple[LabelClass, ...]
     nowhere: tuple[int, ...]
     voxel_size: VoxelSize
-    block: int = BLOCK
+    block: int
     sizes: bool = False
     transport: bool = False
 
