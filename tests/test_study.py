@@ -272,7 +272,12 @@ def test_photons_which_have_an_infinite_identity_are_studied_to_the_end(scan, tm
     out = tmp_path / "study"
     assert run(words(scan, out, "--kind", "poisson", "--levels", 1000)) == 0
     assert json.loads((out / "study.json").read_text())["levels"] == [None, 5000, 1000]  # JSON has no infinity
-    assert len(list(csv.reader((out / "curve.csv").open()))) == 1 + 5 * 3
+    rows = list(csv.DictReader((out / "curve.csv").open()))
+    assert len(rows) == 5 * 3
+    for row in rows:  # of one seed
+        fractions = [float(value) for name, value in row.items() if name.startswith("error of phase fraction")]
+        assert max(map(abs, fractions)) == pytest.approx(float(row["largest fraction error, points"]), abs=2e-3)
+    assert "What it does to the numbers" in (out / "report.html").read_text()
 
 
 def test_the_short_form_is_short_from_the_command_line_too(scan, tmp_path):

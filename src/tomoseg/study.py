@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 from tomoseg.intervals import FEWEST_BLOCKS, REPEATS
+from tomoseg.quantify.sections import number_names
 
 Method = Literal["poster", "ours", "ours 2D", "ours clean", "forest"]
 Size = Literal["small", "large"]
@@ -298,6 +299,33 @@ def fraction_errors(counts: Int64[np.ndarray, "truth predicted"]) -> Float[np.nd
     """
     total = max(1, int(counts.sum()))
     return np.asarray(100.0 * (counts.sum(axis=0) - counts.sum(axis=1)) / total)
+
+
+def number_errors(sums: Float64[np.ndarray, "2 number"], classes: Sequence[str]) -> dict[str, float | None]:
+    """Return the error of each number that sections tell: fractions in points, lengths and points per area in per cent.
+
+    Parameters
+    ----------
+    sums
+        Over all tiles of `quantify.sections.section_tiles`, labelled and predicted.
+    classes
+        Names of the classes.
+
+    Returns
+    -------
+        None for what the labels do not have.
+
+    Examples
+    --------
+    >>> number_errors(np.array([[40.0, 60.0, 10.0], [42.0, 58.0, 9.0]]), ["a", "b"])
+    {'phase fraction a': 2.0, 'phase fraction b': -2.0, 'interface area a-b per volume': -10.0}
+    """
+    n = len(classes)
+    of = [*[sums[0, :n].sum()] * n, *sums[0, n:]]
+    return {
+        name: round(float(100 * (predicted - labelled) / whole), 4) if whole else None
+        for name, labelled, predicted, whole in zip(number_names(classes), *sums, of, strict=True)
+    }
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -112,7 +112,7 @@ def default_block(shape: tuple[int, int, int]) -> int:
     >>> default_block((500, 501, 501)), default_block((160, 160, 160)), default_block((40, 40, 40))
     (125, 40, 32)
     """
-    edge = round((shape[0] * shape[1] * shape[2] / _BLOCKS) ** (1 / 3))
+    edge = round(float(np.cbrt(np.prod(shape, dtype=np.float64) / _BLOCKS)))
     return min(BLOCK, max(_LEAST_BLOCK, edge))
 
 

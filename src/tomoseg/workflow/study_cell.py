@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from tomoseg.baselines import Baseline, Sample, fit_forest
 from tomoseg.degrade import GreyScale, Kind, find_kind
@@ -16,10 +16,11 @@ from tomoseg.evaluate import TestSlice, block_edge, stack_of
 from tomoseg.intervals import group_by_z, tile_confusions
 from tomoseg.metrics import accuracy, mean_iou
 from tomoseg.patch_noise import SomeNoisy
+from tomoseg.quantify.sections import number_names, section_tiles
 from tomoseg.recipe import Recipe
 from tomoseg.report import write_json
 from tomoseg.slices import Scan
-from tomoseg.study import Cell, fraction_errors
+from tomoseg.study import Cell, fraction_errors, number_errors
 from tomoseg.workflow import prepare as work
 from tomoseg.workflow.cluster import keep_freed_memory
 from tomoseg.workflow.common import limit_threads
@@ -204,7 +205,7 @@ def _score(
     curve = []
     for level in levels:
         read = Degraded(scan, kind, level, scale, settings.seed, settings.clip).read
-        blocks = _confusions(segment, scan, chosen, read, groups, edge=edge)
+        blocks, sums = _compare(segment, scan, chosen, read, groups, edge=edge)
         counts = blocks.sum(axis=0)
         curve.append(
             {
@@ -212,19 +213,22 @@ def _score(
                 "accuracy": accuracy(counts),
                 "mean_iou": mean_iou(counts),
                 "fraction_errors": fraction_errors(counts).tolist(),
+                "number_errors": number_errors(sums, [item.name for item in scan.classes]),
                 "blocks": blocks.tolist(),
             }
         )
     return curve
 
 
-def _confusions(
+def _compare(
     segment: Segment, scan: Scan, chosen: Sequence[TestSlice], read: Reader, groups: Sequence[int], *, edge: int
-) -> Int64[np.ndarray, "block truth predicted"]:
-    """Return the confusion matrices of independent blocks of the test slices."""
+) -> tuple[Int64[np.ndarray, "block truth predicted"], Float64[np.ndarray, "2 number"]]:
+    """Return the confusion matrices of independent blocks of the test slices, and the sums that numbers are of."""
     n = len(scan.classes)
     found: dict[int, np.ndarray] = {}
+    sums = np.zeros((2, len(number_names([item.name for item in scan.classes]))))
     for one, group in zip(chosen, groups, strict=True):
-        blocks = tile_confusions(scan.read_label(one.z), segment(scan, one, read), n, edge=edge)
-        found[group] = found.get(group, 0) + blocks
-    return np.concatenate([found[group] for group in sorted(found)])
+        label, segmented = scan.read_label(one.z), segment(scan, one, read)
+        found[group] = found.get(group, 0) + tile_confusions(label, segmented, n, edge=edge)
+        sums += section_tiles(label, segmented, n_classes=n, edge=max(label.shape)).sum(axis=0)
+    return np.concatenate([found[group] for group in sorted(found)]), sums
