@@ -42,7 +42,7 @@ contract: checks
 	$(BIN)/lint-imports
 
 tests: checks
-	$(BIN)/pytest --jaxtyping-packages=tomoseg,checking.typechecked
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadscope --jaxtyping-packages=tomoseg,checking.typechecked
 
 format: checks  ## rewrite the files in the project's format
 	$(BIN)/ruff format .

@@ -16,6 +16,14 @@ def _small_forest():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _small_solids():
+    """Draw phases as solid bodies in few pixels: it would be most of the time of measuring a small volume."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomoseg.report.solids._PIXELS", 120)
+        yield
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of a tiny model of three classes with one context slice."""

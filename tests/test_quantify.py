@@ -227,6 +227,24 @@ def test_a_prediction_says_its_classes_and_its_probabilities(model: Path, source
     assert found["mean chord length pore along z"]["unit"] == "um"  # the scan says its voxel size
 
 
+def test_labels_that_were_converted_have_the_probabilities_of_the_prediction_they_come_from(
+    model: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    assert predict(model, source, tmp_path / "out.zarr") == 0
+    assert run(["convert", str(tmp_path / "out.zarr"), str(tmp_path / "labels.tif"), "--quiet"]) == 0
+    words = (tmp_path / "labels.tif", "-o", tmp_path / "q", "--probabilities")
+    assert quantify(*words, tmp_path / "out.zarr") == 0
+    assert quantify(tmp_path / "out.zarr", "-o", tmp_path / "own") == 0
+    name = "phase fraction pore by probabilities"
+    assert numbers(tmp_path / "q")[name] == numbers(tmp_path / "own")[name]
+    capsys.readouterr()
+    for wrong, says in ((source, "nothing that tomoseg predict wrote"), (tmp_path / "out.zarr", "do not come from it")):
+        other = write(tmp_path / "other.tif", np.zeros((6, 7, 8)) + np.arange(8) % 2)
+        assert quantify(other, "-o", tmp_path / "w", "--probabilities", wrong) == 2
+        assert says in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
+
+
 def test_what_a_mask_or_an_excluded_class_hides_counts_nowhere(phantom: Path, tmp_path: Path):
     assert quantify(phantom, "-o", tmp_path / "q", *CLASSES, "--exclude", "Ni") == 0
     found = numbers(tmp_path / "q")

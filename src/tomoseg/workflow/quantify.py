@@ -58,6 +58,10 @@ class QuantifySettings(Reading):
     exclude: Annotated[
         tuple[str, ...], Field(description="classes that count nowhere, like a holder or the outside")
     ] = ()
+    probabilities: Annotated[
+        Path | None,
+        Field(description="output of predict that the labels come from, for the fractions by its probabilities"),
+    ] = None
     scores: Annotated[
         Path | None,
         Field(description="scores.json of evaluate: what segmenting did to the numbers of labelled slices"),
@@ -129,6 +133,8 @@ class QuantifySettings(Reading):
     def _several_to_compare(self) -> QuantifySettings:
         if self.others and not self.compare:
             raise ValueError("quantify takes one segmentation; several are set beside each other with --compare")
+        if self.compare and self.probabilities is not None:
+            raise ValueError("--probabilities is of one segmentation; --compare takes outputs of predict themselves")
         if self.compare and not self.others:
             raise ValueError("--compare takes two segmentations or more")
         return self
@@ -170,6 +176,7 @@ def open_sample(settings: QuantifySettings) -> Segmentation:
         stated=settings.classes,
         exclude=settings.exclude,
         voxel_size=_edges(settings.voxel_size),
+        prediction=settings.probabilities,
     )
     refuse_slices_apart(found, settings.voxel_size)
     return found

@@ -154,14 +154,22 @@ def open_again(work: Work) -> Segmentation:
 
 
 def open_segmentation(
-    how: Reading, path: Path, *, stated: Sequence[str], exclude: Sequence[str], voxel_size: VoxelSize | None
+    how: Reading,
+    path: Path,
+    *,
+    stated: Sequence[str],
+    exclude: Sequence[str],
+    voxel_size: VoxelSize | None,
+    prediction: Path | None = None,
 ) -> Segmentation:
     """Open a segmented volume; its classes are those stated, else those that `predict` noted, else its values.
+
+    What `predict` noted is taken from `prediction`, an output of it that these labels come from, if one is given.
 
     Raises
     ------
     InputError
-        If it is no segmentation, or a class that is left out is none of its classes.
+        If it is no segmentation, a class that is left out is none of its classes, or `prediction` is of another one.
     """
     source = open_source(path, how)
     refuse_without_parts(source, context=0)
@@ -169,7 +177,7 @@ def open_segmentation(
         raise VolumeError(
             f"{path}: holds {source.volume.dtype} values; a segmentation holds whole numbers, one a class"
         )
-    record = _record(source)
+    record = _record(path) if prediction is None else _record_of(prediction, source.volume.shape)
     named = parse_classes(stated) if stated else record.get("classes") or _found(source)
     outside = record.get("outside_value") if not stated else None
     classes = tuple(
@@ -192,10 +200,25 @@ def _whole(value: object) -> int:
     return value
 
 
-def _record(source: Source) -> Mapping[str, Any]:
+def _record_of(prediction: Path, shape: tuple[int, int, int]) -> Mapping[str, Any]:
+    """Return what `predict` noted of an output from which labels of this shape come."""
+    record = _record(prediction)
+    if not record:
+        raise SettingError(f"--probabilities {prediction}: is nothing that tomoseg predict wrote; give its NAME.zarr")
+    z0, z1, y0, y1, x0, x1 = record["plan"]["region"]
+    its = (z1 - z0, y1 - y0, x1 - x0)
+    if its != shape:
+        raise SettingError(
+            f"--probabilities {prediction}: has {' x '.join(map(str, its))} voxels (z, y, x), the segmentation "
+            f"{' x '.join(map(str, shape))}; these labels do not come from it"
+        )
+    return record
+
+
+def _record(path: Path) -> Mapping[str, Any]:
     """Return what `predict` noted of a segmentation that it wrote."""
     try:
-        found: Any = json.loads(record_path(source.path).read_text(encoding="utf-8"))
+        found: Any = json.loads(record_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) and "classes" in found and "summary" in found else {}
