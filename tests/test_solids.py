@@ -18,6 +18,11 @@ VIEWED = {  # right, up and towards the eye in places (x, y, z)
 }
 
 
+@pytest.fixture(autouse=True)
+def _in_all_pixels(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tomoseg.report.solids._PIXELS", 560)  # other tests draw in fewer
+
+
 def seen(share, view, *, colour="#0072b2", edges=(1.0, 1.0, 1.0)):
     lengths = tuple(size * edge for size, edge in zip(share.shape, edges, strict=True))
     corners = np.indices((2, 2, 2)).reshape(3, -1).T * lengths[::-1] @ view.T
