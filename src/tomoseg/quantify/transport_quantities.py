@@ -47,14 +47,18 @@ def transport_numbers(found: Transports, counted: Counted, names: Names) -> list
 
 
 def _conduction(found: Transports, phase: int, axis: int) -> Spread:
-    """Return tortuosity factor and effective diffusivity: means of all parts give both, in a ratio the first."""
+    """Return tortuosity factor and effective diffusivity: means of all parts give both, in a ratio the first.
+
+    Few parts make wide intervals, which end where nothing can be: at a factor of 1, and at 0.
+    """
     shares, flows = found.fraction[:, phase, axis], found.diffusivity[:, phase, axis]
     sums = np.stack([shares, flows, np.ones(len(flows))], axis=1) * found.cells[:, None]
     # a single part that percolates is all that flows: without it there is no factor
     fewest = FEWEST_PARTS if (flows > 0).sum() > 1 else len(flows) + 1
     if not flows.any():
         return _nothing(2)
-    return jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
+    its = jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
+    return replace(its, low=np.maximum(its.low, [1.0, 0.0]))
 
 
 def _paths(found: Transports, phase: int, axis: int) -> Spread:
@@ -64,7 +68,8 @@ def _paths(found: Transports, phase: int, axis: int) -> Spread:
         return _nothing(1)
     cells = found.cells[there]
     sums = np.stack([found.path[there, phase, axis] * cells, cells], axis=1)
-    return jackknife(sums, lambda its: its[:1] / its[1], fewest=FEWEST_PARTS)
+    its = jackknife(sums, lambda its: its[:1] / its[1], fewest=FEWEST_PARTS)
+    return replace(its, low=np.maximum(its.low, 1.0))
 
 
 def _or_whole(its: Spread, found: Transports) -> Spread:
