@@ -57,8 +57,8 @@ def _conduction(found: Transports, phase: int, axis: int) -> Spread:
     fewest = FEWEST_PARTS if (flows > 0).sum() > 1 else len(flows) + 1
     if not flows.any():
         return _nothing(2)
-    its = jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
-    return replace(its, low=np.maximum(its.low, [1.0, 0.0]))
+    spread = jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
+    return replace(spread, low=np.maximum(spread.low, [1.0, 0.0]))
 
 
 def _paths(found: Transports, phase: int, axis: int) -> Spread:
@@ -68,8 +68,8 @@ def _paths(found: Transports, phase: int, axis: int) -> Spread:
         return _nothing(1)
     cells = found.cells[there]
     sums = np.stack([found.path[there, phase, axis] * cells, cells], axis=1)
-    its = jackknife(sums, lambda its: its[:1] / its[1], fewest=FEWEST_PARTS)
-    return replace(its, low=np.maximum(its.low, 1.0))
+    spread = jackknife(sums, lambda its: its[:1] / its[1], fewest=FEWEST_PARTS)
+    return replace(spread, low=np.maximum(spread.low, 1.0))
 
 
 def _or_whole(its: Spread, found: Transports) -> Spread:
