@@ -92,7 +92,7 @@ def _in_sight(read: Read, near: Region, *, edges: Edges, shape: Shape, guard: fl
         _climb(labels[inner], distances[inner], middle, edges)[middle][visible], return_inverse=True
     )
     starts = np.stack(np.unravel_index(ends, around.shape)) + np.array([[part.start] for part in inner])
-    at, seen = _trace(labels, distances, starts, depths, edges)
+    at, seen = _trace(labels, distances, starts, depths=depths, edges=edges)
     if not last and not seen:
         return None
     ids, of_end = np.unique(voxel_numbers(np.ravel_multi_index(tuple(at), box.shape), box, shape), return_inverse=True)
@@ -148,7 +148,7 @@ def _climb(labels: Labels, distances: Distances, inner: Slices, edges: Edges) ->
 
 
 def _trace(
-    labels: Labels, distances: Distances, starts: Int64[np.ndarray, "axis path"],
+    labels: Labels, distances: Distances, starts: Int64[np.ndarray, "axis path"], *,
     depths: Sequence[Depths], edges: Edges,
 ) -> tuple[Int64[np.ndarray, "axis path"], bool]:  # fmt: skip
     """Return where the steepest paths from voxels end, and whether all of them end in sight; steps as in `_climb`."""

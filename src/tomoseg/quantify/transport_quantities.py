@@ -26,7 +26,7 @@ def transport_numbers(found: Transports, counted: Counted, names: Names) -> list
     numbers = []
     for (phase, name), axis in product(enumerate(names.classes), range(3)):
         conducts, paths = (_or_whole(of(found, phase, axis), found) for of in (_conduction, _paths))
-        why = _no_transport(found, counted, phase, axis, names)
+        why = _no_transport(found, phase, axis, counted=counted, names=names)
         along = f"{name} along {AXES[axis]}"
         settings: dict[str, object] = {
             "parts": len(found.cells),
@@ -53,10 +53,10 @@ def _conduction(found: Transports, phase: int, axis: int) -> Spread:
     """
     shares, flows = found.fraction[:, phase, axis], found.diffusivity[:, phase, axis]
     sums = np.stack([shares, flows, np.ones(len(flows))], axis=1) * found.cells[:, None]
-    # a single part that percolates is all that flows: without it there is no factor
-    fewest = FEWEST_PARTS if (flows > 0).sum() > 1 else len(flows) + 1
     if not flows.any():
         return _nothing(2)
+    # a single part that percolates is all that flows: without it there is no factor
+    fewest = FEWEST_PARTS if (flows > 0).sum() > 1 else len(flows) + 1
     spread = jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
     return replace(spread, low=np.maximum(spread.low, [1.0, 0.0]))
 
@@ -83,7 +83,7 @@ def _nothing(n: int) -> Spread:
     return Spread(nothing, nothing, nothing, 0)
 
 
-def _no_transport(found: Transports, counted: Counted, phase: int, axis: int, names: Names) -> str | None:
+def _no_transport(found: Transports, phase: int, axis: int, *, counted: Counted, names: Names) -> str | None:
     """Return why a phase has no tortuosity along an axis."""
     flows = found.diffusivity[:, phase, axis]
     if not len(found.cells):

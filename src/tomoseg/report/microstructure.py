@@ -90,7 +90,7 @@ def sizes_picture(
     balls
         For each phase `diameters` and the share `covered`; empty for a phase that is absent.
     particles
-        For each phase `diameters` and the `share_of_volume`; empty where no particle lies wholly inside.
+        For each phase `diameters` and the `share_of_volume`; empty where its particles have no sizes.
     colours, names
         Of the phases.
     unit
@@ -108,7 +108,7 @@ def sizes_picture(
     for axes, what in ((left, "share of the phase"), (right, "share of the particles' volume")):
         axes.set(xlabel=f"diameter, {unit}", ylabel=what, ylim=(0, 1.02), xlim=(0, None))
     if not any(particles):
-        right.text(0.5, 0.5, "no particle lies wholly inside", transform=right.transAxes, ha="center", color=GREY)
+        right.text(0.5, 0.5, "not defined, see below", transform=right.transAxes, ha="center", color=GREY)
     class_legend(figure, colours, names)
     caption = (
         "Left: share of each phase that balls of at least this diameter cover. Right: share of the volume of its "

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 NO_VOXEL_SIZE = "no voxel size is known: lengths are in voxels. State it with --voxel-size, in micrometres"
 
-_WORKERS_FROM_VOXELS = 16_000_000
-"""Below, starting processes takes longer than they save."""
+_WORKERS_FROM_VOXELS, _FROM_SLOW_VOXELS = 16_000_000, 1_000_000
+"""Below, starting processes takes longer than they save; sizes and transport take longer themselves."""
 
 
 class QuantifySettings(Reading):
@@ -312,4 +312,5 @@ def _workers(settings: QuantifySettings, segmentation: Segmentation) -> int:
     if settings.workers is not None:
         return settings.workers
     cores = settings.threads or os.cpu_count() or 1
-    return cores if np.prod(segmentation.shape) >= _WORKERS_FROM_VOXELS else 1
+    least = _FROM_SLOW_VOXELS if settings.sizes or settings.transport else _WORKERS_FROM_VOXELS
+    return cores if np.prod(segmentation.shape) >= least else 1

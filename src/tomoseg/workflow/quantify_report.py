@@ -153,7 +153,7 @@ def _particles(
     """Return one row a phase; D10 to D90 are by volume."""
     columns = {
         "whole ones": "particles {} wholly inside",
-        f"per volume, 1/{unit}3": "particles {} per volume",
+        f"per volume, 1/{unit}³": "particles {} per volume",
         **{f"{d}, {unit}": f"particle diameter {{}} {d} by volume" for d in ("D10", "D50", "D90")},
         f"median by number, {unit}": "particle diameter {} median by number",
     }

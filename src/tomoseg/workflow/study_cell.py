@@ -205,7 +205,7 @@ def _score(
     curve = []
     for level in levels:
         read = Degraded(scan, kind, level, scale, settings.seed, settings.clip).read
-        blocks, sums = _compare(segment, scan, chosen, read, groups, edge=edge)
+        blocks, sums = _compare(segment, scan, chosen, read, groups=groups, edge=edge)
         counts = blocks.sum(axis=0)
         curve.append(
             {
@@ -221,7 +221,7 @@ def _score(
 
 
 def _compare(
-    segment: Segment, scan: Scan, chosen: Sequence[TestSlice], read: Reader, groups: Sequence[int], *, edge: int
+    segment: Segment, scan: Scan, chosen: Sequence[TestSlice], read: Reader, *, groups: Sequence[int], edge: int
 ) -> tuple[Int64[np.ndarray, "block truth predicted"], Float64[np.ndarray, "2 number"]]:
     """Return the confusion matrices of independent blocks of the test slices, and the sums that numbers are of."""
     n = len(scan.classes)
