@@ -57,6 +57,43 @@ def test_guards_of_any_blocks_suffice_for_blobs(seed, edge, blur, masked):
     assert told(split(labels, edge=edge)) == told(split(labels))
 
 
+@pytest.mark.parametrize("edge", [24, 30, 41])
+def test_a_path_that_is_longer_than_any_guard_is_followed_to_its_end(edge, monkeypatch):
+    """A rod that widens slowly: all of it leads to its wide end, many times as far as a block looks."""
+    monkeypatch.setattr("tomoseg.quantify.ascent.MOST_DISTANCE", 9.0)
+    monkeypatch.setattr("tomoseg.quantify.ascent._AHEAD", 3.0)
+    z, y, x = np.indices((24, 24, 150))
+    labels = ((z - 11.5) ** 2 + (y - 11.3) ** 2 < (3 + 5 * x / 150) ** 2).astype(np.uint8)
+    labels[..., :2] = labels[..., -2:] = 0
+    assert volumes(labels, edge=edge) == [labels.sum()]
+    assert told(split(labels, edge=edge)) == told(split(labels, edge=150))
+
+
+@given(volume=labelled(longest=4), edge=st.integers(8, 13), masked=st.booleans())
+@settings(deadline=None, max_examples=8)
+def test_a_phase_that_is_flat_far_from_others_is_one_basin_for_any_blocks(volume, edge, masked):
+    labels = np.pad(np.kron(volume[0], np.ones((3, 3, 3), np.uint8)), 4)
+    if masked:
+        labels[:3, -5:] = UNLABELLED
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomoseg.quantify.ascent.MOST_DISTANCE", 2.0)
+        patch.setattr("tomoseg.quantify.ascent._AHEAD", 1.0)
+        patch.setattr("tomoseg.quantify.ascent._FLAT_CELL", 5)
+        assert told(split(labels, edge=edge)) == told(split(labels))
+
+
+def test_a_flat_phase_leaves_few_basins_on_a_block_s_faces():
+    labels = np.zeros((40, 80, 80), np.uint8)
+    labels[:, :, 0] = 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tomoseg.quantify.ascent.MOST_DISTANCE", 8.0)
+        block = find_basins(
+            lambda region: labels[region.slices].copy(), cut(labels.shape, edge=40)[3], shape=labels.shape,
+            voxel_size_um=CUBIC,
+        )  # fmt: skip
+    assert len(block.basins.ids) < 3 * 4 * 9  # a face of 40 x 40 holds 9 to 16 cells, not 1600
+
+
 def cap(radius, beyond):
     """Return the volume of a ball beyond a plane at a distance from its centre."""
     height = radius - beyond
