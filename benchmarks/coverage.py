@@ -237,8 +237,8 @@ def rows(out: Path, name: str) -> list[dict[str, Any]]:
 def table(given: argparse.Namespace) -> None:
     """Print coverage with its 95 % interval, median width over the errors' spread, and the mean interval score."""
     made = np.array([row["truth"] for row in rows(given.out, "mean")])
-    whole = made.mean(axis=0)
-    print(f"the generator's mean over {len(made)} seeds, relative standard error in %: {_percent(made)}")
+    told = f", relative standard error in %: {_percent(made)}" if len(made) else ""
+    print(f"the generator's mean over {len(made)} seeds{told}")
     for noise_std in NOISE:
         chosen = _chosen(given, noise_std)
         if not chosen:
@@ -250,8 +250,9 @@ def table(given: argparse.Namespace) -> None:
         truths = {
             "labels": [row["as_labelled"] for row in chosen],
             "truth": [row["truth"] for row in chosen],
-            "mean": [whole] * len(chosen),
         }
+        if len(made):
+            truths["mean"] = [made.mean(axis=0)] * len(chosen)
         for which, truth in truths.items():
             print(f"{WORDS[which]}, std {noise_std:.0f}")
             for order, several in enumerate(zip(*results, strict=True)):
@@ -294,7 +295,7 @@ def _effects(out: Path, seed: int, what: str) -> dict[str, Effect]:
     """Return what the segmentation did in the lower half of a phantom, by its blocks."""
     ways = [load(sums_of(out, seed, which)) for which in ("labels", what)]
     half = np.flatnonzero(ways[0].cells[:, 0] < EDGE // BLOCK // 2)
-    return effects(np.array([[_additive(way, i) for way in ways] for i in half]), NAMES, slabs=True)
+    return effects(np.array([[_additive(way, i) for way in ways] for i in half]), NAMES, slabs_in="voxel")
 
 
 def _additive(its: Counted, i: int) -> np.ndarray:
@@ -327,6 +328,9 @@ def _ends(several: list[Measurement], which: str) -> np.ndarray:
 
 def _print(name: str, found: np.ndarray, truth: np.ndarray) -> None:
     there = np.isfinite(found[:, 1])
+    if not there.any():
+        print(f"  {name:36} no intervals")
+        return
     value, low, high = found[there].T
     truth = truth[there]
     inside = (low <= truth) & (truth <= high)

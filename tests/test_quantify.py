@@ -123,16 +123,18 @@ def test_plates_conduct_along_themselves_and_what_does_not_is_marked(tmp_path: P
 
 
 def test_a_large_volume_conducts_as_its_parts_do_and_parts_beyond_the_mask_are_left_out(
-    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from tomoseg.quantify.transport import tortuosity
 
     monkeypatch.setattr("tomoseg.workflow.quantify_transport.TRANSPORT_EDGE", 48)
-    labels = tifffile.imread(phantom)
+    slices = make_phantom(PhantomSpec(shape=SHAPE, seed=3, chord=12))
+    labels = np.array([0, 128, 255], np.uint8)[np.stack([one.label for one in slices])]
+    fine = write(tmp_path / "fine.tif", labels)
     mask = np.full(labels.shape, 255, np.uint8)
     mask[:, -1, -1] = 0
     tifffile.imwrite(tmp_path / "mask.tif", mask)
-    words = (phantom, *CLASSES, "--voxel-size", 0.5, "--transport")
+    words = (fine, *CLASSES, "--voxel-size", 0.5, "--transport")
     assert quantify(*words, "-o", tmp_path / "out") == 0
     assert quantify(*words, "-o", tmp_path / "masked", "--mask", tmp_path / "mask.tif") == 0
     parts = [labels[:, y : y + 48, x : x + 48] == 255 for y in (0, 48) for x in (0, 48)]
@@ -145,6 +147,36 @@ def test_a_large_volume_conducts_as_its_parts_do_and_parts_beyond_the_mask_are_l
     low, high = numbers(tmp_path / "out")["tortuosity factor Ni along z"]["interval"]
     assert 1 <= low < numbers(tmp_path / "out")["tortuosity factor Ni along z"]["value"] < high
     assert found["note"] == "the volume holds 3 independent blocks; it takes 4"
+
+
+def test_parts_that_are_alike_or_of_which_one_percolates_give_no_interval(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tomoseg.workflow.quantify_transport.TRANSPORT_EDGE", 32)
+    assert quantify(phantom, *CLASSES, "--transport", "-o", tmp_path / "coarse") == 0
+    coarse = numbers(tmp_path / "coarse")["effective diffusivity YSZ along z"]
+    assert coarse["interval"] is None and coarse["note"].startswith("parts of 24 voxels are not independent")
+    labels = np.indices((32, 64, 64)).sum(0) % 2
+    labels[:, :8, :8] = 1
+    assert quantify(write(tmp_path / "one.tif", labels), "--transport", "-o", tmp_path / "one") == 0
+    found = numbers(tmp_path / "one")
+    factor, flow = (found[f"{what} class_1 along z"] for what in ("tortuosity factor", "effective diffusivity"))
+    assert factor["value"] > 1 and factor["interval"] is None and factor["note"] == "one of 4 parts percolates"
+    assert flow["interval"][0] == 0 < flow["value"] < flow["interval"][1]
+
+
+def test_four_classes_have_triple_phase_boundaries_in_the_report(tmp_path: Path):
+    labels = np.kron(np.arange(8).reshape(2, 2, 2) % 4, np.ones((9, 9, 9)))
+    assert quantify(write(tmp_path / "four.tif", labels), "-o", tmp_path / "q") == 0
+    assert "Triple-phase boundaries" in (tmp_path / "q/report.html").read_text()
+
+
+def test_a_mask_leaves_no_fractions_by_probabilities_of_all_voxels(model: Path, source: Path, tmp_path: Path):
+    assert predict(model, source, tmp_path / "out.zarr") == 0
+    shape = tifffile.imread(source).shape
+    tifffile.imwrite(tmp_path / "mask.tif", np.indices(shape)[2].astype(np.uint8) > 3, photometric="minisblack")
+    assert quantify(tmp_path / "out.zarr", "-o", tmp_path / "q", "--mask", tmp_path / "mask.tif") == 0
+    assert "phase fraction pore by probabilities" not in numbers(tmp_path / "q")
 
 
 def test_sizes_bring_particles_and_correlation_for_any_blocks_and_workers(tmp_path: Path):

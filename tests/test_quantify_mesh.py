@@ -135,3 +135,16 @@ def test_names_of_files_are_safe_and_no_two_alike():
     assert len({stem.lower() for stem in stems}) == len(names)
     assert all(set(stem) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-+") for stem in stems)
     assert not any(stem.startswith(".") or stem.lower() == "con" or len(stem) > 80 for stem in stems)
+
+
+def test_a_mesh_of_a_phase_that_is_gone_goes_where_it_is_replaced(tmp_path: Path):
+    labels = np.zeros((12, 12, 12), np.uint8)
+    labels[3:9, 3:9, 3:9] = 1
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    words = (tmp_path / "labels.tif", "-o", tmp_path / "out", "--mesh", "--force", "--classes", "a=0", "b=1", "c=2")
+    (tmp_path / "out/mesh").mkdir(parents=True)
+    for name in ("c.stl", "c.ply", "mine.stl"):
+        (tmp_path / "out/mesh" / name).write_text("old")
+    assert quantify(*words) == 0
+    left = {path.name for path in (tmp_path / "out/mesh").iterdir()}
+    assert left == {"a.stl", "a.ply", "b.stl", "b.ply", "mine.stl"}

@@ -212,14 +212,17 @@ def independent_blocks(
 
 
 def number_effects(
-    results: Sequence[SliceScores], names: Sequence[str], *, edge: int, along_z: Mapping[int, float]
+    results: Sequence[SliceScores], names: Sequence[str], *, edge: int, along_z: Mapping[int, float], length: str
 ) -> dict[str, Effect]:
-    """Return what segmenting does to the numbers: in slabs, where there are enough for intervals, else in sections."""
+    """Return what segmenting does to the numbers: in slabs, where there are enough for intervals, else in sections.
+
+    `length` is the slabs' unit, um or voxel.
+    """
     slabs = [result for result in results if result.slab is not None]
     if slabs:
         blocks = independent_blocks(slabs, edge=edge, along_z=along_z, of=_slab)
         if (blocks[:, 0, : len(names)].sum(axis=1) > 0).sum() >= FEWEST_BLOCKS:
-            return effects(blocks, names, slabs=True)
+            return effects(blocks, names, slabs_in=length)
     blocks = independent_blocks(results, edge=edge, along_z=along_z, of=lambda result: result.sections)
     return effects(blocks, names)
 

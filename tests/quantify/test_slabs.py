@@ -70,12 +70,12 @@ def test_slabs_tell_the_numbers_where_they_make_blocks_enough(slabs, told_by):
     results = [
         scored(16 * i + z, label[z], found[z], tiles if z == 15 else None) for i in range(slabs) for z in range(16)
     ]
-    its = number_effects(results, ["a", "b"], edge=8, along_z={0: 1.0})[AREA]
+    its = number_effects(results, ["a", "b"], edge=8, along_z={0: 1.0}, length="voxel")[AREA]
     assert its.correction is not None
     if told_by == "slabs":
-        assert its.voxels == slabs * label.size and its.correction < 1 / 1.05
+        assert its.voxels == slabs * label.size and its.correction < 1 / 1.05 and its.unit == "1/voxel"
     else:
-        assert its.voxels is None and its.correction == pytest.approx(1.0)
+        assert its.voxels is None and its.correction == pytest.approx(1.0) and its.unit == "1/pixel"
 
 
 def test_a_volume_s_own_interval_is_wider_the_less_of_it_there_is():
@@ -97,7 +97,7 @@ def test_a_volume_s_own_interval_holds_its_number_as_often_as_it_says():
     for _ in range(1000):
         blocks = np.tile([[300.0, 700.0, 10.0], [300.0, 700.0, 10.0]], (20, 1, 1))
         blocks[:, 1, 0] += rng.normal(5, 3, 20)
-        effect = effects(blocks, ["a", "b"], slabs=True)[scan.name]
+        effect = effects(blocks, ["a", "b"], slabs_in="voxel")[scan.name]
         # this volume is as large as ten blocks; each block is labelled 0.3
         low, high = own_interval(scan.model_copy(update={"value": 0.3 + rng.normal(5, 3, 10).mean() / 1000}), effect,
                                  voxels=10_000)  # fmt: skip

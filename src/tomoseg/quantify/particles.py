@@ -41,6 +41,19 @@ def window_runs(labels: Labels, *, axis: int) -> Runs:
     return np.bincount(changes[1::2] - changes[::2], minlength=n + 1).astype(np.int64)
 
 
+def whole_runs(shape: Shape, *, axis: int) -> Runs:
+    """Return the runs along an axis of a volume that is all inside.
+
+    Examples
+    --------
+    >>> whole_runs((2, 3, 4), axis=1)
+    array([0, 0, 0, 8])
+    """
+    runs = np.zeros(shape[axis] + 1, np.int64)
+    runs[-1] = np.prod(shape, dtype=np.int64) // shape[axis]
+    return runs
+
+
 @dataclass(frozen=True)
 class Particles:
     """The particles of one class that lie wholly inside, by rising diameter.

@@ -138,7 +138,7 @@ def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
 
 def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
     """Return the length per volume of the lines where three classes meet, for each triple."""
-    n, triples = len(names.classes), class_triples(len(names.classes))
+    triples = class_triples(len(names.classes))
     sums = np.stack(
         [np.concatenate([one.lengths.ravel(), one.stair_lengths.ravel(), one.volumes]) for one in counted.lines]
     )
@@ -154,7 +154,6 @@ def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
                  why_not=_no_area(counted, triple, names),
                  settings={"sigma_voxels": LINE_SIGMA, "counted_in_full": float(found.values[len(triples) + order])})
         for order, triple in enumerate(triples)
-        if n > 2
     ]  # fmt: skip
 
 
@@ -232,7 +231,15 @@ def sampled(
 ) -> Measurement:
     """Return a number with its interval over blocks, or why there is none."""
     if why_not is not None:
-        return Measurement(name=name, value=None, unit=unit, method=method, source=source, note=why_not)
+        return Measurement(
+            name=name,
+            value=None,
+            unit=unit,
+            method=method,
+            source=source,
+            settings=dict(settings or {}),
+            note=why_not,
+        )
     ends = float(found.low[order]), float(found.high[order])
     no = found.why_not or (
         None if np.isfinite(ends).all() else "no interval: without one of the blocks it has no value"

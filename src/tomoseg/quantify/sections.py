@@ -44,12 +44,13 @@ class Effect(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     labelled: float = Field(
-        description="fraction; or length, or number of points, per area in pixels; in slabs area, or length, per volume"
+        description="fraction; or length, or number of points, per area; in slabs area, or length, per volume"
     )
     predicted: float
     correction: float | None = Field(description="None where nothing is predicted, or nothing labelled")
     interval: tuple[float, float] | None = Field(default=None, description="95 %, of the correction")
     n_blocks: int = 0
+    unit: str | None = Field(default=None, description="1, 1/pixel or 1/pixel2; in slabs 1/um, um/um3, or in voxels")
     voxels: int | None = Field(default=None, description="labelled voxels of the slabs; None where sections tell it")
     note: str | None = None
 
@@ -119,7 +120,7 @@ def _numbers(labels: Index, tiles: Int64[np.ndarray, "y x"], n: int) -> Float64[
 
 
 def effects(
-    blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str], *, slabs: bool = False
+    blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str], *, slabs_in: str | None = None
 ) -> dict[str, Effect]:
     """Return what the segmentation does to each number, with intervals over independent blocks.
 
@@ -129,8 +130,8 @@ def effects(
         Sums of `section_tiles` over the tiles of each block; blocks without a labelled pixel do not count.
     classes
         Names of the classes.
-    slabs
-        Whether they are of `slab_tiles`.
+    slabs_in
+        Unit of length, um or voxel, of `slab_tiles`; None for sections.
 
     Examples
     --------
@@ -144,8 +145,18 @@ def effects(
     found = {
         name: _effect(counted, number, n, is_fraction=number < n) for number, name in enumerate(number_names(classes))
     }
-    voxels = int(counted[:, 0, :n].sum()) if slabs else None
-    return {name: one.model_copy(update={"voxels": voxels}) for name, one in found.items()}
+    voxels = int(counted[:, 0, :n].sum()) if slabs_in else None
+    return {
+        name: one.model_copy(update={"voxels": voxels, "unit": _unit(name, slabs_in)}) for name, one in found.items()
+    }
+
+
+def _unit(name: str, slabs_in: str | None) -> str:
+    if name.startswith("phase"):
+        return "1"
+    if slabs_in is None:
+        return "1/pixel" if name.startswith("interface") else "1/pixel2"
+    return f"1/{slabs_in}" if name.startswith("interface") else f"{slabs_in}/{slabs_in}3"
 
 
 def _effect(blocks: Float64[np.ndarray, "block 2 number"], number: int, n: int, *, is_fraction: bool) -> Effect:

@@ -77,7 +77,8 @@ def _of_class(its: Particles, name: str, *, unit: str, window_um3: float) -> lis
     value = weighted_quantile(its.diameters_um, its.weights, 0.5) if known else None
     numbers.append((f"particle diameter {name} median by number", value, unit, _WEIGHTED))
     return [
-        Measurement(name=what, value=value, unit=its_unit, method=method, source=_MUENCH, note=note,
+        Measurement(name=what, value=value, unit=its_unit, method=method, source=_MUENCH,
+                    note=WHOLE if value is not None and what.endswith("wholly inside") else note,
                     settings=_curve(its) if known and "D50" in what else {})
         for what, value, its_unit, method in numbers
     ]  # fmt: skip
@@ -148,6 +149,8 @@ def _no_length(total: Pairs, index: int, undecayed: Sequence[int], names: Names)
         return f"not defined: {names.classes[index]} is alone"
     axis = undecayed[0]
     longest = int(np.flatnonzero(total[0, axis]).max())
+    if not longest:
+        return f"not defined: the volume is one voxel thick along {AXES[axis]}"
     return (
         f"not defined: the covariance of {names.classes[index]} is above 1/e up to {longest} voxels along {AXES[axis]}"
     )

@@ -52,8 +52,8 @@ class Transports:
         0 where it does not percolate, nan where the equations could not be solved.
     path
         Geodesic tortuosity, nan where no path leads through, float64 (cell, phase, axis).
-    edge
-        Longest edge of a part in voxels.
+    edges
+        Shortest and longest edge of the parts in voxels.
     n_cells
         Parts that the volume was cut into.
     """
@@ -62,5 +62,5 @@ class Transports:
     fraction: Float64[np.ndarray, "cell phase axis"]
     diffusivity: Float64[np.ndarray, "cell phase axis"]
     path: Float64[np.ndarray, "cell phase axis"]
-    edge: int
+    edges: tuple[int, int]
     n_cells: int

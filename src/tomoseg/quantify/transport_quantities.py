@@ -10,7 +10,7 @@ import numpy as np
 from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.quantities import AXES, WHOLE, Counted, absent, flat, sampled
-from tomoseg.quantify.sampling import Spread, jackknife
+from tomoseg.quantify.sampling import EDGE_IN_LENGTHS, Spread, Sums, Values, jackknife
 from tomoseg.quantify.subvolumes import FEWEST_PARTS, Transports
 
 _DIFFUSION = "steady diffusion through the phase, a finite volume a voxel, tau = fraction / (D_eff / D)"
@@ -25,69 +25,73 @@ def transport_numbers(found: Transports, counted: Counted, names: Names) -> list
     """Return tortuosity factor, effective diffusivity and geodesic tortuosity of each class along each axis."""
     numbers = []
     for (phase, name), axis in product(enumerate(names.classes), range(3)):
-        conducts, paths = (_or_whole(of(found, phase, axis), found) for of in (_conduction, _paths))
-        why = _no_transport(found, phase, axis, counted=counted, names=names)
-        along = f"{name} along {AXES[axis]}"
+        why, flows = _no_transport(found, phase, axis, counted=counted, names=names), found.diffusivity[:, phase, axis]
         settings: dict[str, object] = {
             "parts": len(found.cells),
             "of": found.n_cells,
-            "longest_edge_voxels": found.edge,
-            "parts_percolating": int((found.diffusivity[:, phase, axis] > 0).sum()),
+            "longest_edge_voxels": found.edges[1],
+            "parts_percolating": int((flows > 0).sum()),
         }
-        numbers += [
-            sampled(f"{what} {along}", its, order, unit="1", method=method, source=source, why_not=why,
-                     settings=settings)
-            for what, its, order, method, source in (
-                ("tortuosity factor", conducts, 0, _DIFFUSION, _COOPER),
-                ("effective diffusivity", conducts, 1, f"{_DIFFUSION}; over that in the bulk of the phase", _COOPER),
-                ("geodesic tortuosity", paths, 0, _SHORTEST, _STENZEL),
-            )
-        ]  # fmt: skip
+        for what, of, method, source in (
+            ("tortuosity factor", _factor, _DIFFUSION, _COOPER),
+            ("effective diffusivity", _flow, f"{_DIFFUSION}; over that in the bulk of the phase", _COOPER),
+            ("geodesic tortuosity", _paths, _SHORTEST, _STENZEL),
+        ):
+            its = _with_parts(of(found, phase, axis), found, counted) if why is None else _NOTHING
+            numbers.append(
+                sampled(f"{what} {name} along {AXES[axis]}", its, 0, unit="1", method=method, source=source,
+                        why_not=why, settings=settings)
+            )  # fmt: skip
     return numbers
 
 
-def _conduction(found: Transports, phase: int, axis: int) -> Spread:
-    """Return tortuosity factor and effective diffusivity: means of all parts give both, in a ratio the first.
+_NOTHING = Spread(np.full(1, np.nan), np.full(1, np.nan), np.full(1, np.nan), 0)
 
-    Few parts make wide intervals, which end where nothing can be: at a factor of 1, and at 0.
-    """
+
+def _factor(found: Transports, phase: int, axis: int) -> Spread:
+    """Return the tortuosity factor, the ratio of mean fraction and mean effective diffusivity; no end is below 1."""
     shares, flows = found.fraction[:, phase, axis], found.diffusivity[:, phase, axis]
-    sums = np.stack([shares, flows, np.ones(len(flows))], axis=1) * found.cells[:, None]
-    if not flows.any():
-        return _nothing(2)
-    # a single part that percolates is all that flows: without it there is no factor
-    fewest = FEWEST_PARTS if (flows > 0).sum() > 1 else len(flows) + 1
-    spread = jackknife(sums, lambda its: np.array([its[0] / its[1], its[1] / its[2]]), fewest=fewest)
-    return replace(spread, low=np.maximum(spread.low, [1.0, 0.0]))
-
-
-def _paths(found: Transports, phase: int, axis: int) -> Spread:
-    """Return the geodesic tortuosity, of the parts that have one."""
-    there = np.isfinite(found.path[:, phase, axis])
-    if not there.any():
-        return _nothing(1)
-    cells = found.cells[there]
-    sums = np.stack([found.path[there, phase, axis] * cells, cells], axis=1)
-    spread = jackknife(sums, lambda its: its[:1] / its[1], fewest=FEWEST_PARTS)
+    sums = np.stack([shares, flows], axis=1) * found.cells[:, None]
+    if len(flows) > 1 and (flows > 0).sum() == 1:  # without that part there is no factor
+        return replace(_NOTHING, values=_ratio(sums.sum(axis=0)), why_not=f"one of {len(flows)} parts percolates")
+    spread = jackknife(sums, _ratio, fewest=FEWEST_PARTS)
     return replace(spread, low=np.maximum(spread.low, 1.0))
 
 
-def _or_whole(its: Spread, found: Transports) -> Spread:
-    """Return a number of a volume that is one part as a property of the whole."""
-    return replace(its, why_not=WHOLE) if found.n_cells == 1 else its
+def _flow(found: Transports, phase: int, axis: int) -> Spread:
+    """Return the mean effective diffusivity; no end is below 0."""
+    sums = np.stack([found.diffusivity[:, phase, axis] * found.cells, found.cells], axis=1)
+    spread = jackknife(sums, _ratio, fewest=FEWEST_PARTS)
+    return replace(spread, low=np.maximum(spread.low, 0.0))
 
 
-def _nothing(n: int) -> Spread:
-    """Return `n` numbers that there are not."""
-    nothing = np.full(n, np.nan)
-    return Spread(nothing, nothing, nothing, 0)
+def _paths(found: Transports, phase: int, axis: int) -> Spread:
+    """Return the mean geodesic tortuosity of the parts that have one; no end is below 1."""
+    there = np.isfinite(found.path[:, phase, axis])
+    cells = found.cells[there]
+    spread = jackknife(np.stack([found.path[there, phase, axis] * cells, cells], axis=1), _ratio, fewest=FEWEST_PARTS)
+    return replace(spread, low=np.maximum(spread.low, 1.0))
+
+
+def _ratio(its: Sums) -> Values:
+    return np.asarray(its[:1] / its[1])
+
+
+def _with_parts(its: Spread, found: Transports, counted: Counted) -> Spread:
+    """Return a number with its interval, if its parts are several and independent."""
+    if found.n_cells == 1:
+        return replace(its, why_not=WHOLE)
+    if min(found.edges) < EDGE_IN_LENGTHS * counted.correlation:
+        alike = f"the structure is alike over {counted.correlation:.0f}"
+        return replace(its, why_not=f"parts of {found.edges[0]} voxels are not independent, {alike}")
+    return its
 
 
 def _no_transport(found: Transports, phase: int, axis: int, *, counted: Counted, names: Names) -> str | None:
     """Return why a phase has no tortuosity along an axis."""
     flows = found.diffusivity[:, phase, axis]
     if not len(found.cells):
-        return f"not defined: no part of {found.edge} voxels lies wholly inside the field of view"
+        return f"not defined: no part of {found.edges[1]} voxels lies wholly inside the field of view"
     if not found.fraction[:, phase].any():
         return absent(names.classes[phase])
     if np.isnan(flows).any():

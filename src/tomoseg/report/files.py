@@ -37,6 +37,21 @@ def check_folder(folder: Path, *, force: bool) -> None:
         raise OutputError(f"{folder}: no permission to write in {near}")
 
 
+def free_name(name: str, *, taken: Sequence[str]) -> str:
+    """Return a name with the first number behind it, if needed, that makes it a new one on any file system.
+
+    Examples
+    --------
+    >>> free_name("a", taken=["b"]), free_name("a", taken=["A", "a-2"])
+    ('a', 'a-3')
+    """
+    others, numbered, number = {one.lower() for one in taken}, name, 1
+    while numbered.lower() in others:
+        number += 1
+        numbered = f"{name}-{number}"
+    return numbered
+
+
 def write_report(folder: Path, report: Report, *, force: bool = False) -> None:
     """Write `report.html` into `folder`, and its figures as `figures/NAME.png`.
 

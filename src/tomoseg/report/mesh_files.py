@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from tomoseg.errors import OutputError
+from tomoseg.report.files import free_name
 from tomoseg.whole_file import whole_file
 
 _STL = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -21,6 +22,9 @@ _PLY_TRIANGLE = np.dtype([("corners", "u1"), ("vertices", "<i4", 3)])
 _PLY_VERTEX = np.dtype("<f4")
 _STL_TITLE = 80
 MOST_VERTICES = 2**31 - 1
+
+KINDS = ("stl", "ply")
+"""Endings of a surface's files."""
 
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 _MOST_LETTERS = 60
@@ -91,7 +95,7 @@ def mesh_files(stem: Path, *, title: str, comments: Sequence[str]) -> Iterator[M
     OutputError
         If the place cannot be written.
     """
-    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("stl", "ply")]
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in KINDS]
     with (
         whole_file(paths[0]) as stl_draft,
         whole_file(paths[1]) as ply_draft,
@@ -121,7 +125,7 @@ def check_mesh_folder(folder: Path, stems: Sequence[str], *, force: bool) -> Non
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; meshes need a folder")
-    there = [folder / f"{stem}.{kind}" for stem in stems for kind in ("stl", "ply")]
+    there = [folder / f"{stem}.{kind}" for stem in stems for kind in KINDS]
     taken = next((path for path in there if path.exists()), None)
     if taken is not None and not force:
         raise OutputError(f"{taken}: exists; choose another folder, or replace it with --force")
@@ -140,11 +144,7 @@ def file_stems(names: Sequence[str]) -> list[str]:
         plain = "".join(one if one.isascii() and (one.isalnum() or one in "._-+") else "_" for one in name)
         plain = plain[:_MOST_LETTERS].strip(".") or "_"
         plain += "_" if plain.partition(".")[0].lower() in _RESERVED else ""
-        taken, numbered, number = {one.lower() for one in found}, plain, 1
-        while numbered.lower() in taken:
-            number += 1
-            numbered = f"{plain}-{number}"
-        found.append(numbered)
+        found.append(free_name(plain, taken=found))
     return found
 
 

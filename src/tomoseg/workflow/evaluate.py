@@ -217,7 +217,7 @@ def _score(
     along_z = {0: size[1] / size[0] if size else 1.0}
     blocks = score.independent_blocks(results, edge=edge, along_z=along_z)
     names = [item.name for item in model.record.classes]
-    numbers = score.number_effects(results, names, edge=edge, along_z=along_z)
+    numbers = score.number_effects(results, names, edge=edge, along_z=along_z, length="um" if size else "voxel")
     rng = np.random.default_rng([settings.seed, 3])
     return results, score.summarise(results, blocks, names=names, numbers=numbers, rng=rng)
 

@@ -78,17 +78,18 @@ def _numbers_section(scores: dict[str, Any]) -> Section:
         fraction = name.startswith("phase fraction")
         error = number_error(its, fraction=fraction)
         words = "-" if error is None else f"{error:+.2f} {'points' if fraction else '%'}"
-        rows.append([name, f"{its['labelled']:.4g}", f"{its['predicted']:.4g}", words])
+        unit = its["unit"] if its["unit"] != "1" else ""
+        rows.append([name, f"{its['labelled']:.4g}", f"{its['predicted']:.4g}", unit, words])
     notes = dict.fromkeys(its["note"] for its in scores["numbers"].values() if its["note"])
     how = (
         "areas and lengths per volume, of neighbouring slices together"
         if any(its["voxels"] for its in scores["numbers"].values())
         else "interface length per area (proportional to area per volume), triple points per area (proportional to "
-        "length per volume), in each slice in pixels"
+        "length per volume), in each slice"
     )
     return Section(
         "What it does to the numbers",
-        [Table(["", "labelled", "predicted", "error"], rows, "; ".join(notes))],
+        [Table(["", "labelled", "predicted", "unit", "error"], rows, "; ".join(notes))],
         f"On the labelled pixels: shares; {how}. tomoseg quantify --scores takes these into its intervals.",
     )
 

@@ -269,7 +269,10 @@ def load_effects(path: Path, segmentation: Segmentation) -> dict[str, Effect]:
         )
     names = [item.name for item in segmentation.classes]
     if scores.get("class_names", names) != names:
-        raise SettingError(f"--scores {path}: are of the classes {scores['class_names']}, the segmentation has {names}")
+        raise SettingError(
+            f"--scores {path}: count the classes {', '.join(scores['class_names'])}, here {', '.join(names)} count; "
+            "what they tell cannot be carried over. Do without --scores, or without --exclude"
+        )
     made, model = (_model(its) for its in (segmentation.record, scores))
     if made and model and made != model:
         raise SettingError(f"--scores {path}: are of model {model}, the segmentation is by {made}; evaluate that one")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tomoseg.errors import SettingError
-from tomoseg.report import check_folder
+from tomoseg.report import check_folder, free_name
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify import (
     NO_VOXEL_SIZE,
@@ -25,7 +25,7 @@ from tomoseg.workflow.quantify_report import write
 from tomoseg.workflow.reading import refuse_same_place
 from tomoseg.workflow.segmentation import Segmentation
 
-_TAKEN = "figures"
+_TAKEN = ("figures", "report.html", "quantities.json", "quantities.csv")
 
 
 def compare(settings: QuantifySettings, console: Console) -> None:
@@ -85,17 +85,8 @@ def sample_names(paths: Sequence[Path]) -> list[str]:
     found: list[str] = []
     for path, stem in zip(paths, stems, strict=True):
         name = f"{path.resolve().parent.name}-{stem}" if lower.count(stem.lower()) > 1 else stem
-        found.append(_free(name, taken=[_TAKEN, *found]))
+        found.append(free_name(name, taken=[*_TAKEN, *found]))
     return found
-
-
-def _free(name: str, *, taken: Sequence[str]) -> str:
-    """Return a name with the first number behind it, if needed, that makes it a new one on any file system."""
-    others, numbered, number = {one.lower() for one in taken}, name, 1
-    while numbered.lower() in others:
-        number += 1
-        numbered = f"{name}-{number}"
-    return numbered
 
 
 def _check_places(settings: QuantifySettings, each: Sequence[QuantifySettings]) -> None:

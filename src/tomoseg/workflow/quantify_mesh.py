@@ -15,7 +15,15 @@ from jaxtyping import Float64
 from tomoseg.errors import OutputError
 from tomoseg.quantify.grid import cut
 from tomoseg.quantify.meshes import MESH_SIGMA, BlockMesh, Joiner, mesh_block
-from tomoseg.report.mesh_files import MOST_VERTICES, Mesh, bytes_needed, check_mesh_folder, file_stems, mesh_files
+from tomoseg.report.mesh_files import (
+    KINDS,
+    MOST_VERTICES,
+    Mesh,
+    bytes_needed,
+    check_mesh_folder,
+    file_stems,
+    mesh_files,
+)
 from tomoseg.workflow.console import Console, sized
 from tomoseg.workflow.quantify_run import Sums
 from tomoseg.workflow.segmentation import Segmentation, Work, open_again
@@ -54,7 +62,9 @@ def write_meshes(
     scheduler: str | None,
     console: Console,
 ) -> None:
-    """Write NAME.stl and NAME.ply of each class that has a surface; whole, or not at all.
+    """Write NAME.stl and NAME.ply of each class that has a surface: both of them whole, or neither.
+
+    Files of classes that have none now, which were to be replaced, go.
 
     Parameters
     ----------
@@ -90,6 +100,10 @@ def write_meshes(
                     if order not in open_files:
                         open_files[order] = stack.enter_context(_files(folder, segmentation, order))
                     open_files[order].add(one.vertices[one.triangles], vertices, triangles)
+        for order, stem in enumerate(file_stems(names)):
+            if order not in open_files:
+                for kind in KINDS:
+                    (folder / f"{stem}.{kind}").unlink(missing_ok=True)
     finally:
         with suppress(OSError):  # it stays unless it is empty
             folder.rmdir()

@@ -90,7 +90,8 @@ def correlation(segmentation: Segmentation) -> float:
 def _from_probabilities(segmentation: Segmentation, names: Names) -> list[Measurement]:
     """Return the fractions by the network's probabilities, where `predict` summed them over just these voxels."""
     sums = segmentation.record.get("summary", {}).get("mean_probability", {})
-    whole = segmentation.source.region.shape == segmentation.source.volume.shape
+    source = segmentation.source
+    whole = source.view.all_inside and source.region.shape == source.volume.shape
     if not whole or set(sums) != set(names.classes):
         return []
     return [

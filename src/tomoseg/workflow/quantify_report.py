@@ -94,7 +94,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
                 "Share of the voxels that count, and how it changes along the three axes."),
         Section("Interfaces", [_table(found, ("surface area", "interface area"))]),
     ]  # fmt: skip
-    if lines:
+    if any(one.name.startswith("triple-phase") for one in found):
         intro = f"Active: all phases that meet there percolate. The axis that was asked for is {axis}."
         sections.append(Section("Triple-phase boundaries", [_table(found, ("triple-phase",))], intro))
     intro = "Share of each phase in parts that reach from face to face, touch one face only, or touch none."

@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from tomoseg.quantify.chords import PENCIL_VOXELS, pencils
 from tomoseg.quantify.correlation import Pairs, count_pairs
 from tomoseg.quantify.grid import Grid, cut
-from tomoseg.quantify.particles import Runs, window_runs
+from tomoseg.quantify.particles import Runs, whole_runs, window_runs
 from tomoseg.quantify.sizes import Sizes, cover_block, default_radii, largest_distance
 from tomoseg.quantify.watershed import Basins, BlockBasins, find_basins, join
 from tomoseg.volume import Region
@@ -60,7 +60,7 @@ def measure_sizes(work: Work, grid: Grid, *, spread: Spread, console: Console) -
     basins = console.track(spread(basins_of, [(number, guard) for number in numbers]), "splitting particles", n)
     particles = join(basins, voxel_size_um=work.voxel_size)
     pairs = np.stack(list(console.track(spread(pairs_of, numbers), "correlating", n)))
-    return SizeSums(balls, particles, _window(grid, spread=spread, console=console), pairs)
+    return SizeSums(balls, particles, _window(work, grid, spread=spread, console=console), pairs)
 
 
 def reach(work: Work, number: int) -> float:
@@ -107,7 +107,10 @@ def runs_of(work: Work, where: tuple[int, Region]) -> Runs:
     return window_runs(open_again(work).read(region), axis=axis)
 
 
-def _window(grid: Grid, *, spread: Spread, console: Console) -> tuple[Runs, Runs, Runs]:
+def _window(work: Work, grid: Grid, *, spread: Spread, console: Console) -> tuple[Runs, Runs, Runs]:
+    if open_again(work).source.view.all_inside and not work.nowhere:
+        along_z, along_y, along_x = (whole_runs(grid.shape, axis=axis) for axis in range(3))
+        return along_z, along_y, along_x
     found = []
     for axis, name in enumerate("zyx"):
         lines = [(axis, one) for one in pencils(grid.shape, axis=axis, most_voxels=PENCIL_VOXELS)]
