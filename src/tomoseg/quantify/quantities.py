@@ -30,6 +30,10 @@ _NORMALS = "voxel faces weighted by the local normal"
 _TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
 _FACES = "parts connected by voxel faces"
 WHOLE = "a property of the scan as a whole: one sample"
+MOST_BY_RESOLUTION = 0.02
+"""Share of a number that the resolution may cost before people are warned: a third of its change at half of it."""
+AT_HALF = "at_half_resolution"
+"""Among a number's settings: the same by every second voxel along each axis."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Counted:
         Mean edges of a block along (z, y, x), in voxels.
     correlation
         Correlation length of the classes in voxels.
+    at_half
+        Areas and lengths of the whole by every second voxel along each axis; None where there are too few.
     """
 
     voxels: Int64[np.ndarray, "block class"]
@@ -56,6 +62,7 @@ class Counted:
     cells: Int64[np.ndarray, "block axis"]
     edges: tuple[float, float, float]
     correlation: float
+    at_half: tuple[SurfaceSums, LineSums] | None = None
 
     def spread(self, sums: Float64[np.ndarray, "block sum"], statistic: Callable[[Sums], Values]) -> Spread:
         """Return numbers of the whole with their intervals over independent blocks."""
@@ -128,12 +135,17 @@ def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
     why = [_no_area(counted, (i,), names) for i in range(n)] + [_no_area(counted, pair, names) for pair in pairs]
     named = [f"surface area {name} per volume" for name in names.classes]
     named += [names.area(*pair) for pair in pairs]
-    stairs = [None] * n + [float(found.values[n + len(pairs) + i]) for i in range(len(pairs))]
+    told: list[dict[str, object]] = [{} for _ in named]
+    for i in range(len(pairs)):
+        told[n + i]["counted_in_full"] = float(found.values[n + len(pairs) + i])
+    if counted.at_half is not None:
+        half = counted.at_half[0].densities
+        for its, value in zip(told, [*half.sum(axis=0), *(half[pair] for pair in pairs)], strict=True):
+            its[AT_HALF] = float(value)
     return [
-        sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no,
-                 settings=settings if stair is None else {**settings, "counted_in_full": stair})
-        for order, (name, no, stair) in enumerate(zip(named, why, stairs, strict=True))
-    ]  # fmt: skip
+        sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no, settings={**settings, **its})
+        for order, (name, no, its) in enumerate(zip(named, why, told, strict=True))
+    ]
 
 
 def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
@@ -149,10 +161,12 @@ def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
         return np.concatenate([LineSums(one, one, its[-3:]).densities for one in (lengths, stairs)])
 
     found = counted.spread(sums, densities)
+    half = None if counted.at_half is None else counted.at_half[1].densities
     return [
         sampled(names.line(triple), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
                  why_not=_no_area(counted, triple, names),
-                 settings={"sigma_voxels": LINE_SIGMA, "counted_in_full": float(found.values[len(triples) + order])})
+                 settings={"sigma_voxels": LINE_SIGMA, "counted_in_full": float(found.values[len(triples) + order]),
+                           **({} if half is None else {AT_HALF: float(half[order])})})
         for order, triple in enumerate(triples)
     ]  # fmt: skip
 
@@ -260,6 +274,32 @@ def sampled(
 def absent(name: str) -> str:
     """Return why a phase that is not there has no numbers."""
     return f"not defined: {name} is absent"
+
+
+def change_at_half(one: Measurement) -> float | None:
+    """Return by which share a number changes at half the resolution; None where that is not known.
+
+    Examples
+    --------
+    >>> one = Measurement(name="a", value=2.0, unit="1/um", method="", settings={"at_half_resolution": 1.9})
+    >>> round(change_at_half(one), 6)
+    -0.05
+    """
+    half, value = one.settings.get(AT_HALF), one.settings.get("uncorrected", one.value)
+    return None if half is None or not value else float(half) / float(value) - 1
+
+
+def coarse(found: Sequence[Measurement]) -> str | None:
+    """Return a warning where a number hangs on the resolution; None where none does."""
+    changes = [(abs(change), change, one.name) for one in found if (change := change_at_half(one)) is not None]
+    size, change, name = max(changes, default=(0.0, 0.0, ""))
+    if size / 3 <= MOST_BY_RESOLUTION:
+        return None
+    return (
+        f"the voxels are coarse for this structure: at half the resolution the {name} would be {size:.0%} "
+        f"{'less' if change < 0 else 'more'}, and up to a third of that may be missing here, which no interval "
+        "contains; a scan with smaller voxels tells"
+    )
 
 
 def _no_area(counted: Counted, classes: Sequence[int], names: Names) -> str | None:

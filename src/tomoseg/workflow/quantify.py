@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from tomoseg.errors import SettingError
 from tomoseg.provenance import Provenance, record
 from tomoseg.quantify import Measurement
+from tomoseg.quantify.quantities import coarse
 from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
 from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
@@ -160,6 +161,8 @@ def run(settings: QuantifySettings, console: Console) -> None:
     found, seen = measure_sample(settings, segmentation, effects, console)
     for line in lines(found, axis=settings.axis):
         console.result(line)
+    if (warning := coarse(found)) is not None:
+        console.warn(warning)
     from tomoseg.workflow.quantify_report import write
 
     write(settings.out, found, seen, axis=settings.axis, force=settings.force)

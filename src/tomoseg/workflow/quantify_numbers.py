@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -21,8 +23,11 @@ from tomoseg.quantify.quantities import (
     representative_volumes,
     triple_lines,
 )
+from tomoseg.quantify.resolution import FEWEST
 from tomoseg.quantify.size_quantities import correlation_lengths, particle_sizes, size_distribution
+from tomoseg.quantify.surfaces import SurfaceSums
 from tomoseg.quantify.transport_quantities import transport_numbers
+from tomoseg.quantify.triple_lines import LineSums
 from tomoseg.volume import Region
 from tomoseg.workflow.quantify_run import Sums
 from tomoseg.workflow.quantify_sizes import SizeSums
@@ -70,7 +75,13 @@ def counted(segmentation: Segmentation, found: Sums) -> Counted:
         np.stack(np.unravel_index(np.arange(len(found.blocks)), tuple(counts)), axis=1),
         (float(sizes[0]), float(sizes[1]), float(sizes[2])),
         correlation(segmentation),
+        _at_half(found) if min(segmentation.shape) >= FEWEST else None,
     )
+
+
+def _at_half(found: Sums) -> tuple[SurfaceSums, LineSums]:
+    surfaces, lines = zip(*(block.at_half for block in found.blocks), strict=True)
+    return reduce(add, surfaces), reduce(add, lines)
 
 
 def correlation(segmentation: Segmentation) -> float:

@@ -13,7 +13,7 @@ from tomoseg.provenance import Provenance
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.coarse import cell_voxels
 from tomoseg.quantify.phases import fractions
-from tomoseg.quantify.quantities import WHOLE
+from tomoseg.quantify.quantities import WHOLE, change_at_half, coarse
 from tomoseg.quantify.surfaces import SURFACE_SIGMA
 from tomoseg.quantify.triple_lines import LINE_SIGMA
 from tomoseg.quantify.watershed import SHARE
@@ -81,7 +81,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
     """Return the page."""
     from tomoseg.report.microstructure import planes_picture, profiles_picture
 
-    segmentation = seen.segmentation
+    segmentation, warning = seen.segmentation, coarse(found)
     names = tuple(item.name for item in segmentation.classes)
     style = {"colours": [item.colour for item in segmentation.classes], "names": names}
     by_name = {one.name: one for one in found}
@@ -114,7 +114,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         headlines=[Headline(name, _value(by_name[f"phase fraction {name}"]), "of the volume") for name in names]
         + [Headline("Triple-phase boundary", _value(one), f"{unit_in_words(one.unit)}, all of it") for one in lines],
         sections=sections,
-        notes=[_about_intervals(found)],
+        notes=[_about_intervals(found), *([Note(_sentence(warning), "warning")] if warning else [])],
     )
 
 
@@ -194,6 +194,10 @@ def _about_intervals(found: Sequence[Measurement]) -> Note:
     return Note(_WITH_SEGMENTATION) if _knows_segmentation(found) else Note(_WARNING, "warning")
 
 
+def _sentence(warning: str) -> str:
+    return f"{warning[0].upper()}{warning[1:]}."
+
+
 def _knows_segmentation(found: Sequence[Measurement]) -> bool:
     return any("corrected" in one.settings or "uncorrected" in one.settings for one in found)
 
@@ -258,6 +262,11 @@ def _table(found: Sequence[Measurement], starts: tuple[str, ...]) -> Table:
     if _knows_segmentation(chosen):
         columns.append("corrected" if _kept(chosen) else "uncorrected")
         rows = [[*row, _other(one)] for row, one in zip(rows, chosen, strict=True)]
+    changes = [change_at_half(one) for one in chosen]
+    if any(change is not None for change in changes):
+        columns.append("at half the resolution")
+        told = ["" if change is None else f"{100 * change:+.1f} %".replace("-", "\N{MINUS SIGN}") for change in changes]
+        rows = [[*row, its] for row, its in zip(rows, told, strict=True)]
     return Table(columns, rows, _remarks(chosen))
 
 

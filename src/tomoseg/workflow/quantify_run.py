@@ -16,9 +16,10 @@ from tomoseg.quantify.connectivity import BlockParts, Parts, Status, find_parts,
 from tomoseg.quantify.euler import euler_numbers
 from tomoseg.quantify.grid import Grid, cut, grown, within
 from tomoseg.quantify.phases import BlockCounts, PhaseCounts, count_block, gather
+from tomoseg.quantify.resolution import full_guard, half_guard, measure_at_half
 from tomoseg.quantify.subvolumes import Transports
-from tomoseg.quantify.surfaces import SurfaceSums, measure_surfaces, surface_guard
-from tomoseg.quantify.triple_lines import LineEdges, LineSums, line_edges, line_guard, sum_edges
+from tomoseg.quantify.surfaces import SurfaceSums, measure_surfaces
+from tomoseg.quantify.triple_lines import LineEdges, LineSums, line_edges, sum_edges
 from tomoseg.volume import Region
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_sizes import SizeSums, measure_sizes
@@ -41,6 +42,8 @@ class BlockSums:
         Euler number of each class, int64 (class,).
     surfaces, lines
         Areas and lengths.
+    at_half
+        The same by every second voxel along each axis.
     edges, edge_voxels
         The edges of triple lines, and the four voxels around each in voxels of the volume, int32 (edge, 4, 3).
     parts
@@ -54,6 +57,7 @@ class BlockSums:
     euler: Int64[np.ndarray, " class"]
     surfaces: SurfaceSums
     lines: LineSums
+    at_half: tuple[SurfaceSums, LineSums]
     edges: LineEdges
     edge_voxels: Int32[np.ndarray, "edge 4 3"]
     parts: BlockParts
@@ -151,9 +155,9 @@ def measure_block(work: Work, number: int) -> BlockSums:
     segmentation = open_again(work)
     grid = cut(segmentation.shape, edge=work.block)
     region, n = grid[number], len(work.classes)
-    by = np.maximum(surface_guard(voxel_size=work.voxel_size), line_guard(voxel_size=work.voxel_size))
-    box = grown(region, by=(int(by[0]), int(by[1]), int(by[2])), shape=grid.shape)
-    labels = segmentation.read(box)
+    wide, box = (grown(region, by=by(work.voxel_size), shape=grid.shape) for by in (half_guard, full_guard))
+    around = segmentation.read(wide)
+    labels = np.ascontiguousarray(around[within(box, wide)])
     inner = Region(*(end for part in within(region, box) for end in (part.start, part.stop)))
     its_own = np.ascontiguousarray(labels[inner.slices])
     edges = line_edges(labels, n_classes=n, voxel_size=work.voxel_size, own=inner)
@@ -164,6 +168,7 @@ def measure_block(work: Work, number: int) -> BlockSums:
         euler_numbers(labels, n_classes=n, connectivity=6, own=inner),
         measure_surfaces(labels, n_classes=n, voxel_size=work.voxel_size, own=inner),
         sum_edges(edges, labels, n_classes=n, voxel_size=work.voxel_size, own=inner),
+        measure_at_half(around, region, wide, n_classes=n, voxel_size=work.voxel_size),
         edges,
         edges.voxels + start,
         find_parts(its_own, number=number, grid=grid),
