@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy import ndimage
+from sklearn.isotonic import IsotonicRegression
 
 from common import DATA, PHANTOM_CLASSES, copied, facts, make_phantom, record, score
 from tomoseg.evaluate import Noise, stack_of
@@ -52,6 +53,7 @@ class Row:
 
 PHANTOM = {
     "phantom": Row(trust=True),
+    "clean": Row(words=("--context", "2", "--noise-std", "0", "0")),
     "flat": Row(words=("--context", "0")),
     "one": Row(slices=(56,)),
     "one-minute": Row(slices=(56,), minutes=1.0),
@@ -198,25 +200,38 @@ def trusted(model_path: Path, images: Path, labels: Path, *, noise_std: float) -
     (scan,) = open_scans([(images, labels)], how=Reading(), stated=None, unlabelled=model.record.unlabelled,
                          known=model.record.classes, console=Console(quiet=True))  # fmt: skip
     runner, read = make_runner(model), Noise(noise_std, 0, False).on(scan, 0)
-    sums, confidences, wrongs = None, [], []
+    near, labels_near, confidences, wrongs = [], [], [], []
     for pair in scan.pairs:
         label = scan.read_label(pair.z)
         found = np.zeros((runner.network.classes, *label.shape), np.float32)
         for core, probabilities in runner.parts(stack_of(scan, pair.z, context=runner.network.context, read=read)):
             found[(slice(None), *core)] = probabilities
         edge = ndimage.maximum_filter(label, 2 * NEAR_PX + 1) != ndimage.minimum_filter(label, 2 * NEAR_PX + 1)
-        here = CalibrationSums.of(found, label, edge)
-        sums = here if sums is None else sums + here
         known = label != UNLABELLED
+        near.append(found[:, edge & known])
+        labels_near.append(label[edge & known])
         confidences.append(found.max(axis=0)[known])
         wrongs.append((found.argmax(axis=0) != label)[known])
     confidence, wrong = np.concatenate(confidences), np.concatenate(wrongs)
     least = np.argpartition(confidence, int(LEAST_CERTAIN * len(confidence)))[: int(LEAST_CERTAIN * len(confidence))]
-    assert sums is not None
+    given, truth = np.concatenate(near, axis=1), np.concatenate(labels_near)
+    one_hot = (given.argmax(axis=0) == np.arange(len(given))[:, None]).astype(np.float32)
+    ways = {"near": given, "isotonic": isotonic(given, truth), "one_hot": one_hot}
+    sums = {name: CalibrationSums.of(its[:, None], truth[None]) for name, its in ways.items()}
     return {
-        "ece_near": sums.ece, "nll_near": sums.nll, "brier_near": sums.brier,
+        "ece_near": sums["near"].ece,
+        **{f"nll_{name}": its.nll for name, its in sums.items()},
+        **{f"brier_{name}": its.brier for name, its in sums.items()},
         "errors_in_least_certain": float(wrong[least].sum() / max(1, wrong.sum())),
-    }  # fmt: skip
+    }
+
+
+def isotonic(given: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return probabilities (class, pixel) calibrated on these very pixels: the best of a monotonic map of each."""
+    fitted = [
+        IsotonicRegression(y_min=0, y_max=1).fit_transform(its, truth == order) for order, its in enumerate(given)
+    ]
+    return np.asarray(fitted / np.maximum(np.sum(fitted, axis=0), 1e-12))
 
 
 if __name__ == "__main__":
