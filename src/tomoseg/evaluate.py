@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
 from tomoseg.degrade import add_gaussian_noise
-from tomoseg.intervals import Intervals, bootstrap, correlation_length, group_by_z, tile_confusions
+from tomoseg.intervals import Intervals, bootstrap, correlation_length, even_parts, group_by_z, tile_confusions
 from tomoseg.metrics import (
     CalibrationSums,
     Confusion,
@@ -23,8 +23,8 @@ from tomoseg.metrics import (
 )
 from tomoseg.predict import Runner, read_stack
 from tomoseg.quantify.sampling import FEWEST_BLOCKS
-from tomoseg.quantify.sections import SHORTEST_TILE, Effect, Tiles, effects, section_tiles
-from tomoseg.quantify.slabs import THINNEST, slab_tiles, slabs_of
+from tomoseg.quantify.sections import SHORTEST_TILE, Effect, Places, Tiles, effects, section_tiles
+from tomoseg.quantify.slabs import THICKNESS, THINNEST, slab_tiles, slabs_of
 from tomoseg.slices import Scan, context_slices
 
 Slice = Shaped[np.ndarray, "y x"]
@@ -32,6 +32,7 @@ Index = UInt8[np.ndarray, "y x"]
 
 _SAMPLED = 16
 _MOST_PAIRS = 64
+_NEAR = 2 * THICKNESS  # slices from one slab's last to the next one's, at most
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Noise:
 class SliceScores:
     """What one test slice gave; all that is kept of it.
 
-    `slab` has the numbers of the slab of neighbouring test slices that ends with it, if one does.
+    `slab` has the numbers of the slab of neighbouring test slices that ends with it, if one does. The tiles of
+    `sections` and `slab` lie in rows of `columns`.
     """
 
     of: TestSlice
@@ -79,6 +81,7 @@ class SliceScores:
     boundary: CalibrationSums
     sections: Tiles
     slab: Tiles | None = None
+    columns: int = 1
 
     @property
     def confusion(self) -> Confusion:
@@ -172,6 +175,7 @@ def score_slice(runner: Runner, scan: Scan, of: TestSlice, *, noise: Noise, edge
         sums,
         near,
         section_tiles(label, found, n_classes=n, edge=max(edge, SHORTEST_TILE)),
+        columns=len(even_parts(label.shape[1], max(edge, SHORTEST_TILE))),
     )
     return scores, found
 
@@ -202,13 +206,34 @@ def independent_blocks(
     of
         Gives the sums of a slice's blocks.
     """
-    blocks: list[Any] = []
+    found: list[Any] = [sum(of(one) for one in its) for its in _groups(results, edge=edge, along_z=along_z)]
+    return np.concatenate(found)
+
+
+def _groups(results: Sequence[SliceScores], *, edge: int, along_z: Mapping[int, float]) -> list[list[SliceScores]]:
+    """Return the slices that make a block along z together, scan by scan and by rising z."""
+    found = []
     for scan in sorted({result.of.scan for result in results}):
         its = [result for result in results if result.of.scan == scan]
         groups = group_by_z([result.number for result in its], edge * along_z[scan])
-        for group in sorted(set(groups)):
-            blocks.append(sum(of(r) for r, g in zip(its, groups, strict=True) if g == group))
-    return np.concatenate(blocks)
+        found += [[r for r, g in zip(its, groups, strict=True) if g == group] for group in sorted(set(groups))]
+    return found
+
+
+def _places(results: Sequence[SliceScores], *, edge: int, along_z: Mapping[int, float]) -> Places:
+    """Return the place (z, y, x) of each tile of `independent_blocks`; blocks of two scans are no neighbours.
+
+    Along z they are, where no more than `_NEAR` slices, or a block's length, lie between them.
+    """
+    found, z, before = [], 0, None
+    for its in _groups(results, edge=edge, along_z=along_z):
+        first, last = its[0], its[-1]
+        if before is not None:
+            near = max(_NEAR, edge * along_z[first.of.scan])
+            z += 1 if before.of.scan == first.of.scan and first.number - before.number <= near else 2
+        before, n = last, len(first.sections)
+        found.append(np.stack([np.full(n, z), *np.divmod(np.arange(n), first.columns)], axis=1))
+    return np.concatenate(found).astype(np.int64)
 
 
 def number_effects(
@@ -222,9 +247,9 @@ def number_effects(
     if slabs:
         blocks = independent_blocks(slabs, edge=edge, along_z=along_z, of=_slab)
         if (blocks[:, 0, : len(names)].sum(axis=1) > 0).sum() >= FEWEST_BLOCKS:
-            return effects(blocks, names, slabs_in=length)
+            return effects(blocks, names, places=_places(slabs, edge=edge, along_z=along_z), slabs_in=length)
     blocks = independent_blocks(results, edge=edge, along_z=along_z, of=lambda result: result.sections)
-    return effects(blocks, names)
+    return effects(blocks, names, places=_places(results, edge=edge, along_z=along_z))
 
 
 def _slab(result: SliceScores) -> Tiles:

@@ -66,10 +66,11 @@ class Counted:
 
     def spread(self, sums: Float64[np.ndarray, "block sum"], statistic: Callable[[Sums], Values]) -> Spread:
         """Return numbers of the whole with their intervals over independent blocks."""
-        groups = independent_blocks(self.cells, self.edges, length=self.correlation)
-        together = np.zeros((int(groups.max()) + 1, sums.shape[1]))
-        np.add.at(together, groups, sums)
-        return jackknife(together, statistic)
+        found = independent_blocks(self.cells, self.edges, length=self.correlation)
+        places, groups = np.unique(found, axis=0, return_inverse=True)
+        together = np.zeros((len(places), sums.shape[1]))
+        np.add.at(together, groups.ravel(), sums)
+        return jackknife(together, statistic, places=places)
 
 
 def phase_fractions(counted: Counted, names: Names) -> list[Measurement]:

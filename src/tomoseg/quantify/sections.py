@@ -26,6 +26,7 @@ from tomoseg.volume import Region
 
 Index = UInt8[np.ndarray, "y x"]
 Tiles = Float64[np.ndarray, "tile 2 number"]
+Places = Int64[np.ndarray, "block axis"]
 
 MOST_FACTOR = 1.5
 """Beyond, what is seen in sections does not carry over to the volume: speckles that cross a section often are hardly
@@ -120,9 +121,13 @@ def _numbers(labels: Index, tiles: Int64[np.ndarray, "y x"], n: int) -> Float64[
 
 
 def effects(
-    blocks: Float64[np.ndarray, "block 2 number"], classes: Sequence[str], *, slabs_in: str | None = None
+    blocks: Float64[np.ndarray, "block 2 number"],
+    classes: Sequence[str],
+    *,
+    places: Places | None = None,
+    slabs_in: str | None = None,
 ) -> dict[str, Effect]:
-    """Return what the segmentation does to each number, with intervals over independent blocks.
+    """Return what the segmentation does to each number, with intervals over blocks.
 
     Parameters
     ----------
@@ -130,6 +135,8 @@ def effects(
         Sums of `section_tiles` over the tiles of each block; blocks without a labelled pixel do not count.
     classes
         Names of the classes.
+    places
+        Of the blocks, as `sampling.jackknife` has them; without it they are independent.
     slabs_in
         Unit of length, um or voxel, of `slab_tiles`; None for sections.
 
@@ -141,9 +148,11 @@ def effects(
     (-0.1, 1.25)
     """
     n = len(classes)
-    counted = blocks[blocks[:, 0, :n].sum(axis=1) > 0]
+    there = blocks[:, 0, :n].sum(axis=1) > 0
+    counted, at = blocks[there], None if places is None else places[there]
     found = {
-        name: _effect(counted, number, n, is_fraction=number < n) for number, name in enumerate(number_names(classes))
+        name: _effect(counted, at, number, n, is_fraction=number < n)
+        for number, name in enumerate(number_names(classes))
     }
     voxels = int(counted[:, 0, :n].sum()) if slabs_in else None
     return {
@@ -159,7 +168,9 @@ def _unit(name: str, slabs_in: str | None) -> str:
     return f"1/{slabs_in}" if name.startswith("interface") else f"{slabs_in}/{slabs_in}3"
 
 
-def _effect(blocks: Float64[np.ndarray, "block 2 number"], number: int, n: int, *, is_fraction: bool) -> Effect:
+def _effect(
+    blocks: Float64[np.ndarray, "block 2 number"], places: Places | None, number: int, n: int, *, is_fraction: bool
+) -> Effect:
     pixels = blocks[:, 0, :n].sum(axis=1)
     sums = np.stack([blocks[:, 0, number], blocks[:, 1, number], pixels], axis=1)
     labelled, predicted = (float(total / pixels.sum()) for total in sums[:, :2].sum(axis=0))
@@ -173,7 +184,7 @@ def _effect(blocks: Float64[np.ndarray, "block 2 number"], number: int, n: int, 
     def correction(total: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
         return np.asarray((total[:1] - total[1:2]) / total[2] if is_fraction else total[:1] / total[1:2])
 
-    spread = jackknife(sums, correction)
+    spread = jackknife(sums, correction, places=places)
     ends = None if spread.why_not else (float(spread.low[0]), float(spread.high[0]))
     return Effect(
         labelled=labelled,

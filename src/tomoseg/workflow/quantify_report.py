@@ -324,7 +324,7 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
     edges = f"of {' x '.join(f'{edge:g}' for edge in size)} µm (z, y, x)" if size else "of unknown size"
     how = f" segmented by tomoseg (model {by})" if by else ""
     interval = (
-        "; 95 % intervals of fractions, areas and lengths by a jackknife over independent blocks"
+        "; 95 % intervals of fractions, areas and lengths by a jackknife over blocks, neighbours' products included"
         if any(one.interval for one in found)
         else ""
     )
