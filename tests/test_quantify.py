@@ -309,7 +309,9 @@ def test_scores_of_labelled_slices_widen_intervals_and_correct_numbers(tmp_path:
     source = write(tmp_path / "cubes.tif", np.kron(coarse, np.ones((8, 8, 8), np.uint8)))
     area = "interface area class_0-class_1 per volume"
     effect = {"labelled": 0.02, "predicted": 0.01, "correction": 2.0, "interval": [1.6, 2.4], "n_blocks": 30}
-    (tmp_path / "scores.json").write_text(json.dumps({"leaky": False, "numbers": {area: effect}}))
+    line = {**effect, "correction": 1.2, "interval": [1.1, 1.3]}
+    told = {area: effect, "triple-phase boundary density": line}
+    (tmp_path / "scores.json").write_text(json.dumps({"leaky": False, "numbers": told}))
     (tmp_path / "leaky.json").write_text(json.dumps({"leaky": True, "numbers": {area: effect}}))
     (tmp_path / "odd.json").write_text("[]")
     others = {"leaky": False, "class_names": ["a", "b"], "numbers": {area: effect}}
@@ -319,6 +321,15 @@ def test_scores_of_labelled_slices_widen_intervals_and_correct_numbers(tmp_path:
     before, after = numbers(tmp_path / "a")[area], numbers(tmp_path / "b")[area]
     assert after["value"] == pytest.approx(2 * before["value"])
     assert after["settings"]["uncorrected"] == before["value"]
+    surface, active = "surface area class_0 per volume", "triple-phase boundary density, active along z"
+    plain, corrected = numbers(tmp_path / "a"), numbers(tmp_path / "b")
+    other = corrected["interface area class_0-class_2 per volume"]["value"]
+    assert corrected[surface]["value"] == pytest.approx(after["value"] + other)
+    assert corrected[surface]["settings"]["uncorrected"] == plain[surface]["value"]
+    assert corrected[active]["value"] == pytest.approx(1.2 * plain[active]["value"])
+    with (tmp_path / "b" / "quantities.csv").open() as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert float(rows[area]["uncorrected"]) == before["value"]
     low, high = after["interval"]
     assert high - low > 0.75 * before["value"] and "segmentation" in after["interval_contains"]
     for name in ("leaky.json", "odd.json", "others.json", "missing.json"):
@@ -353,10 +364,23 @@ def test_slices_far_apart_are_no_volume_unless_their_distance_is_stated(tmp_path
     assert quantify(tmp_path / "slices", "-o", tmp_path / "q", "--voxel-size", 100, 2, 2) == 0
 
 
+def test_a_correction_of_too_few_blocks_is_not_made(tmp_path: Path):
+    coarse = np.random.default_rng(0).integers(0, 2, (8, 8, 8), dtype=np.uint8)
+    source = write(tmp_path / "cubes.tif", np.kron(coarse, np.ones((8, 8, 8), np.uint8)))
+    area, why = "interface area class_0-class_1 per volume", "the labelled slices hold 2 independent blocks; it takes 8"
+    effect = {"labelled": 0.02, "predicted": 0.01, "correction": 2.0, "n_blocks": 2, "note": why}
+    (tmp_path / "scores.json").write_text(json.dumps({"numbers": {area: effect}}))
+    assert quantify(source, "-o", tmp_path / "a", "--block", 32) == 0
+    assert quantify(source, "-o", tmp_path / "b", "--block", 32, "--scores", tmp_path / "scores.json", "--correct") == 0
+    before, after = numbers(tmp_path / "a")[area], numbers(tmp_path / "b")[area]
+    assert (after["value"], after["interval"]) == (before["value"], before["interval"])
+    assert after["settings"]["segmentation"] == f"not corrected: {why}" and why in after["note"]
+
+
 def test_the_terminal_tells_corrected_numbers_and_why_there_are_no_intervals(tmp_path: Path, capsys):
     source = write(tmp_path / "a.tif", np.kron(np.indices((4, 4, 4)).sum(0) % 2, np.ones((8, 8, 8))))
     area = "interface area class_0-class_1 per volume"
-    effect = {"labelled": 0.02, "predicted": 0.016, "correction": 1.25, "n_blocks": 3}
+    effect = {"labelled": 0.02, "predicted": 0.016, "correction": 1.25, "interval": [1.2, 1.3], "n_blocks": 30}
     (tmp_path / "scores.json").write_text(json.dumps({"numbers": {area: effect}}))
     assert quantify(source, "-o", tmp_path / "q", "--scores", tmp_path / "scores.json") == 0
     told = capsys.readouterr().out.splitlines()

@@ -67,6 +67,7 @@ def jackknife(
     *,
     places: Int64[np.ndarray, "block axis"] | None = None,
     fewest: int = FEWEST_BLOCKS,
+    of: str = "the volume holds",
 ) -> Spread:
     """Return what `statistic` makes of the sums over all blocks, with intervals from leaving out each block once.
 
@@ -81,6 +82,8 @@ def jackknife(
         Without it blocks are independent.
     fewest
         Blocks that it takes.
+    of
+        What blocks are of, for the reason why there are no intervals.
 
     Examples
     --------
@@ -94,7 +97,7 @@ def jackknife(
     nothing = np.full(values.shape, np.nan)
     if n < fewest:
         blocks_there = "1 independent block" if n == 1 else f"{n} independent blocks"
-        return Spread(values, nothing, nothing, n, f"the volume holds {blocks_there}; it takes {fewest}")
+        return Spread(values, nothing, nothing, n, f"{of} {blocks_there}; it takes {fewest}")
     without = np.stack([statistic(total - block) for block in blocks])
     variance, degrees = _variance(without - without.mean(axis=0), places)
     half = student.ppf((1 + LEVEL) / 2, degrees) * np.sqrt(variance)

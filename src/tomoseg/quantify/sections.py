@@ -184,7 +184,7 @@ def _effect(
     def correction(total: Float64[np.ndarray, " sum"]) -> Float64[np.ndarray, " value"]:
         return np.asarray((total[:1] - total[1:2]) / total[2] if is_fraction else total[:1] / total[1:2])
 
-    spread = jackknife(sums, correction, places=places)
+    spread = jackknife(sums, correction, places=places, of="the labelled slices hold")
     ends = None if spread.why_not else (float(spread.low[0]), float(spread.high[0]))
     return Effect(
         labelled=labelled,
@@ -216,6 +216,7 @@ def with_segmentation(one: Measurement, effect: Effect, *, correct: bool, voxels
     """Return a number whose interval contains the segmentation's error as well, as far as labelled slices tell it.
 
     The interval lies around the corrected value; the sampling's half width and the correction's add up in squares.
+    Where nobody knows how sure the correction is, nothing is corrected.
 
     Parameters
     ----------
@@ -230,9 +231,10 @@ def with_segmentation(one: Measurement, effect: Effect, *, correct: bool, voxels
     """
     if one.value is None:
         return one
-    if effect.correction is None:
+    if effect.correction is None or effect.interval is None:
         told = {"segmentation": f"not corrected: {effect.note}"}
-        return one.model_copy(update={"settings": {**one.settings, **told}})
+        note = one.note or f"the segmentation's error is not known: {effect.note}"
+        return one.model_copy(update={"settings": {**one.settings, **told}, "note": note})
     value, scale = _corrected(one.value, effect.correction, one.unit)
     ends = _both(one, effect, value, scale=scale)
     kept: dict[str, object] = {"uncorrected": one.value} if correct else {"corrected": value}
@@ -249,7 +251,6 @@ def with_segmentation(one: Measurement, effect: Effect, *, correct: bool, voxels
             "interval": ends,
             "interval_contains": contains if ends else None,
             "settings": {**one.settings, **kept},
-            "note": one.note if ends else one.note or effect.note,
         }
     )
 

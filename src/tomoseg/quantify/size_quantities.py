@@ -23,6 +23,7 @@ _SPLIT = f"watershed on the distance to other phases, split at necks {100 * SHAR
 _WEIGHTED = "sphere of the particle's volume; whole particles, weighted against the border's cut"
 _DRAWN = 64
 _TOO_LITTLE, _ENOUGH = 0.5, 0.8
+_FEW = 20  # particles, of which sizes are hardly those of the material
 """Of a phase, made up by whole particles with their weights: the rest is in particles that are never seen whole."""
 
 
@@ -93,6 +94,8 @@ def _about(its: Particles, name: str) -> str:
     told = f"whole particles make up {100 * its.made_up:.0f} % of {name}"
     if its.made_up < _TOO_LITTLE:
         return f"not defined: {told}, weighted as they are; the others are too large for this volume"
+    if len(its.voxels) < _FEW:
+        return f"of {len(its.voxels)} whole particles {name} only: it tells little of the material"
     return WHOLE if its.made_up >= _ENOUGH else f"{told}, weighted as they are: the largest may be missing"
 
 

@@ -16,13 +16,13 @@ from pydantic import Field, field_validator, model_validator
 from tomoseg.errors import SettingError
 from tomoseg.provenance import Provenance, record
 from tomoseg.quantify import Measurement
-from tomoseg.quantify.quantities import coarse
+from tomoseg.quantify.quantities import coarse, made_consistent
 from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
 from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_mesh import mesh_folder, voxel_faces, write_meshes
-from tomoseg.workflow.quantify_numbers import lines, measurements
+from tomoseg.workflow.quantify_numbers import lines, measurements, names_of
 from tomoseg.workflow.quantify_run import measure
 from tomoseg.workflow.segmentation import Segmentation, Work, default_block, open_segmentation
 
@@ -159,13 +159,13 @@ def run(settings: QuantifySettings, console: Console) -> None:
     if segmentation.voxel_size_um is None:
         console.warn(NO_VOXEL_SIZE)
     found, seen = measure_sample(settings, segmentation, effects, console)
+    from tomoseg.workflow.quantify_report import write
+
+    write(settings.out, found, seen, axis=settings.axis, force=settings.force)
     for line in lines(found, axis=settings.axis):
         console.result(line)
     if (warning := coarse(found)) is not None:
         console.warn(warning)
-    from tomoseg.workflow.quantify_report import write
-
-    write(settings.out, found, seen, axis=settings.axis, force=settings.force)
     console.result(f"report: {settings.out / 'report.html'}")
     if settings.mesh:
         mesh_sample(settings, segmentation, faces_of(settings, seen), console)
@@ -205,6 +205,8 @@ def measure_sample(
         else one
         for one in measurements(segmentation, measured)
     ]
+    if settings.correct:
+        found = made_consistent(found, names_of(segmentation))
     return found, Measured(segmentation, measured, made_with(settings))
 
 
@@ -274,7 +276,8 @@ def load_effects(path: Path, segmentation: Segmentation) -> dict[str, Effect]:
     if scores.get("class_names", names) != names:
         raise SettingError(
             f"--scores {path}: count the classes {', '.join(scores['class_names'])}, here {', '.join(names)} count; "
-            "what they tell cannot be carried over. Do without --scores, or without --exclude"
+            "what they tell cannot be carried over. Name the classes alike with --classes, leave none out, or do "
+            "without --scores"
         )
     made, model = (_model(its) for its in (segmentation.record, scores))
     if made and model and made != model:

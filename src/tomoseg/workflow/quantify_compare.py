@@ -51,11 +51,13 @@ def compare(settings: QuantifySettings, console: Console) -> None:
         dict(zip(names, segmentations, strict=True)),
         made_with(settings),
     )
-    for line in console_lines(compared, axis=settings.axis):
-        console.result(line)
     for its, (found, seen) in zip(each, measured, strict=True):
         write(its.out, found, seen, axis=settings.axis, force=settings.force)
     write_comparison(settings.out, compared, force=settings.force)
+    for line in console_lines(compared, axis=settings.axis):
+        console.result(line)
+    for warning in compared.warnings:
+        console.warn(warning)
     console.result(f"report: {settings.out / 'report.html'}")
     if settings.mesh:
         for its, segmentation, several in zip(each, segmentations, faces, strict=True):

@@ -11,7 +11,7 @@ from textwrap import fill
 from tomoseg.provenance import Provenance
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.comparison import SQUARE_AND_ADD, Difference, differences
-from tomoseg.quantify.quantities import WHOLE
+from tomoseg.quantify.quantities import WHOLE, coarse
 from tomoseg.report import (
     Facts,
     Headline,
@@ -70,6 +70,11 @@ class Compared:
     def names(self) -> list[str]:
         """Names of the samples, the reference first."""
         return list(self.samples)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Which samples hang on the resolution, so that differences may come from it."""
+        return [f"{name}: {warning}" for name, found in self.samples.items() if (warning := coarse(found)) is not None]
 
     @cached_property
     def differences(self) -> list[Difference]:
@@ -163,7 +168,7 @@ def _notes(compared: Compared) -> list[Note]:
             "Voxel sizes differ: finer voxels show more of a rough interface, a difference that is none of the samples."
         )
         notes.append(Note(sizes, "warning"))
-    return notes
+    return [*notes, *(Note(f"{warning}.", "warning") for warning in compared.warnings)]
 
 
 def _facts(compared: Compared) -> list[tuple[str, str]]:

@@ -36,7 +36,7 @@ from tomoseg.workflow.segmentation import Segmentation
 
 def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
     """Return all numbers, in the order in which a reader looks for them."""
-    names = Names(tuple(item.name for item in segmentation.classes), "um" if segmentation.voxel_size_um else "voxel")
+    names = names_of(segmentation)
     edges = segmentation.voxel_size_um or (1.0, 1.0, 1.0)
     counted_blocks = counted(segmentation, found)
     return [
@@ -54,6 +54,11 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         *(_of_sizes(found.sizes, counted_blocks, names, shape=segmentation.shape, edges=edges) if found.sizes else []),
         *(transport_numbers(found.transport, counted_blocks, names) if found.transport else []),
     ]
+
+
+def names_of(segmentation: Segmentation) -> Names:
+    """Return what numbers are called, and their unit of length."""
+    return Names(tuple(item.name for item in segmentation.classes), "um" if segmentation.voxel_size_um else "voxel")
 
 
 def _of_sizes(sizes: SizeSums, counted: Counted, names: Names, *, shape: Shape, edges: Edges) -> list[Measurement]:

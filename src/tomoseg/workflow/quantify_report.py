@@ -13,7 +13,7 @@ from tomoseg.provenance import Provenance
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.coarse import cell_voxels
 from tomoseg.quantify.phases import fractions
-from tomoseg.quantify.quantities import WHOLE, change_at_half, coarse
+from tomoseg.quantify.quantities import ABSENT, AT_HALF, WHOLE, change_at_half, coarse
 from tomoseg.quantify.surfaces import SURFACE_SIGMA
 from tomoseg.quantify.triple_lines import LINE_SIGMA
 from tomoseg.quantify.watershed import SHARE
@@ -53,7 +53,8 @@ _DIFFUSION = (
     "lengths of shortest paths over straight ones (Stenzel et al. 2016, DOI 10.1002/aic.15160)."
 )
 
-COLUMNS = ("name", "value", "unit", "low", "high", "interval contains", "method", "source", "note")
+COLUMNS = ("name", "value", "unit", "low", "high", "interval contains", "method", "source", "note", "uncorrected",
+           "corrected", "at half the resolution")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def write(folder: Path, found: Sequence[Measurement], seen: Measured, *, axis: s
     """Write report.html with its figures, quantities.json and quantities.csv."""
     write_report(folder, as_report(found, seen, axis=axis), force=force)
     rows = [(one.name, one.value, one.unit, *(one.interval or ("", "")), one.interval_contains, one.method, one.source,
-             one.note) for one in found]  # fmt: skip
+             one.note, *(one.settings.get(what) for what in ("uncorrected", "corrected", AT_HALF)))
+            for one in found]  # fmt: skip
     write_csv(folder / "quantities.csv", COLUMNS, [["" if cell is None else cell for cell in row] for row in rows])
     write_json(
         folder / "quantities.json",
@@ -92,12 +94,16 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
         Section("Phases", [_table(found, ("phase fraction", "volume that tells")),
                            profiles_picture(_profiles(seen.sums), **style)],
                 "Share of the voxels that count, and how it changes along the three axes."),
-        Section("Interfaces", [_table(found, ("surface area", "interface area"))]),
+        Section("Interfaces", [_table(found, ("surface area", "interface area"))], _about_half(found)),
     ]  # fmt: skip
     if any(one.name.startswith("triple-phase") for one in found):
         intro = f"Active: all phases that meet there percolate. The axis that was asked for is {axis}."
+        intro = " ".join([intro, *([about] if (about := _about_half(found)) else [])])
         sections.append(Section("Triple-phase boundaries", [_table(found, ("triple-phase",))], intro))
-    intro = "Share of each phase in parts that reach from face to face, touch one face only, or touch none."
+    intro = (
+        "Share of each phase in parts that reach from face to face along an axis, touch one of these faces only, or "
+        "touch no face of the volume at all. The rest is cut off at its sides: nobody knows where it leads."
+    )
     sections.append(Section("Connectivity", [_shares(by_name, names), _table(found, ("number of", "Euler"))], intro))
     sections.append(Section("Chord lengths", [_chords(by_name, names)]))
     if seen.sums.sizes is not None:
@@ -255,8 +261,12 @@ def _profiles(measured: Sums) -> dict[str, np.ndarray]:
 
 
 def _table(found: Sequence[Measurement], starts: tuple[str, ...]) -> Table:
-    """Return the numbers whose names begin so; remarks that several share stand below."""
-    chosen = [one for one in found if one.name.startswith(starts)]
+    """Return the numbers whose names begin so; remarks that several share stand below.
+
+    Of what is not there only that is told.
+    """
+    every = [one for one in found if one.name.startswith(starts)]
+    chosen = [one for one in every if one.value is not None or not (one.note or "").endswith(ABSENT)] or every
     rows = [[one.name, "-" if one.value is None else in_words(one)] for one in chosen]
     columns = ["quantity", "value (95 % interval)"]
     if _knows_segmentation(chosen):
@@ -265,9 +275,30 @@ def _table(found: Sequence[Measurement], starts: tuple[str, ...]) -> Table:
     changes = [change_at_half(one) for one in chosen]
     if any(change is not None for change in changes):
         columns.append("at half the resolution")
-        told = ["" if change is None else f"{100 * change:+.1f} %".replace("-", "\N{MINUS SIGN}") for change in changes]
+        told = ["" if change is None else _signed(change) for change in changes]
         rows = [[*row, its] for row, its in zip(rows, told, strict=True)]
-    return Table(columns, rows, _remarks(chosen))
+    return Table(columns, rows, _remarks(every))
+
+
+def _signed(change: float) -> str:
+    """Return a change in per cent.
+
+    Examples
+    --------
+    >>> _signed(0.0312), _signed(-0.0001)
+    ('+3.1 %', '0.0 %')
+    """
+    told = f"{100 * change:+.1f}"
+    return "0.0 %" if float(told) == 0 else f"{told} %".replace("-", "\N{MINUS SIGN}")
+
+
+def _about_half(found: Sequence[Measurement]) -> str:
+    if not any(AT_HALF in one.settings for one in found):
+        return ""
+    return (
+        "At half the resolution: how much a number as segmented changes when every second voxel along each axis is "
+        "left out. A third of what it loses may be missing at the full resolution, too."
+    )
 
 
 def _kept(chosen: Sequence[Measurement]) -> bool:
@@ -288,8 +319,11 @@ def _shares(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
         for axis in "zyx":
             shown = [by_name[f"{what} {name} along {axis}"] for what in ("percolating fraction", "dead-ended fraction")]
             shown.append(by_name[f"isolated fraction {name}"])
-            rows.append([f"{name} along {axis}", *(_or_dash(one) for one in shown)])
-    return Table(("phase", "percolating", "dead-ended", "isolated"), rows, "Parts are connected by voxel faces.")
+            known = [one.value for one in shown if one.value is not None]
+            cut = number(max(0.0, round(1 - sum(known), 12))) if len(known) == len(shown) else "-"
+            rows.append([f"{name} along {axis}", *(_or_dash(one) for one in shown), cut])
+    columns = ("phase", "percolating", "dead-ended", "isolated", "cut off at the sides")
+    return Table(columns, rows, "Parts are connected by voxel faces.")
 
 
 def _chords(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:

@@ -184,6 +184,12 @@ def open_segmentation(
         LabelClass(name=name, value=_whole(value), colour=class_colour(order))
         for order, (name, value) in enumerate(named.items())
     )
+    if prediction is not None and set(named) != set(record.get("classes", named)):
+        told = " ".join(f"{name}={value}" for name, value in record["classes"].items())
+        raise SettingError(
+            f"--probabilities {prediction}: its classes are {', '.join(record['classes'])}, here they are "
+            f"{', '.join(named)}; name them alike, --classes {told} with the values that these labels have"
+        )
     unknown = [name for name in exclude if name not in named]
     if unknown:
         raise SettingError(f"--exclude {unknown[0]}: there is no such class; the classes are {', '.join(named)}")
