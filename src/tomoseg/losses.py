@@ -25,7 +25,7 @@ def cross_entropy(
     power
         Exponent of each patch's mean cross entropy, in nats, before the mean over patches, which is weighted by their
         labelled pixels. 1 is the plain mean over pixels. Below 1 a patch counts by its relative gain: with patches of
-        little and of much noise, whose losses differ tenfold, 0.5 keeps the noisy ones from drowning the clean ones.
+        little and of much noise, whose losses differ tenfold, 0.25 keeps the noisy ones from drowning the clean ones.
 
     Examples
     --------
