@@ -49,9 +49,20 @@ def share_inside(shape: tuple[int, ...], *, blur: float, places: bool) -> float:
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (2, 4, 4), (1, 7, 7)])
-@pytest.mark.parametrize("blur", [0.0, 0.2, 0.3])
+@pytest.mark.parametrize("blur", [0.2, 0.3])
 def test_blocks_that_are_alike_near_by_hold_the_value_as_often_as_they_say(shape, blur):
     assert 0.90 < share_inside(shape, blur=blur, places=True) <= 0.99
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 4), (2, 4, 4), (1, 7, 7)])
+def test_independent_blocks_pay_no_more_than_half_for_neighbours_that_might_be_alike(shape):
+    rng, widths = np.random.default_rng(0), []
+    for _ in range(200):
+        sums = np.stack([rng.normal(1, 0.1, np.prod(shape)), np.ones(np.prod(shape))], axis=1)
+        found = [jackknife(sums, ratio, places=places) for places in (grid(*shape), None)]
+        widths.append([float(one.high[0] - one.low[0]) for one in found])
+    with_neighbours, alone = np.mean(widths, axis=0)
+    assert 1.0 < with_neighbours / alone < 1.5
 
 
 def test_without_their_neighbours_such_blocks_promise_too_much():

@@ -32,7 +32,7 @@ _FLAT_TOP, _TRIANGLE = 2.0, 1.0
 """Weights of the neighbours over those of a triangle (1/2 by a face, 1/4 by an edge, 1/8 by a corner)."""
 
 _FEWEST_DEGREES = 4.0
-_LEAST_SHARE = 0.5  # of the variance of independent blocks: products may be negative by chance
+_LEAST_SHARE = 0.75  # of the variance of independent blocks: products may be negative by chance
 
 Sums = Float64[np.ndarray, " sum"]
 Values = Float64[np.ndarray, " value"]
