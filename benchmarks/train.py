@@ -228,8 +228,9 @@ def trusted(model_path: Path, images: Path, labels: Path, *, noise_std: float) -
 
 def isotonic(given: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return probabilities (class, pixel) calibrated on these very pixels: the best of a monotonic map of each."""
-    fitted = [
-        IsotonicRegression(y_min=0, y_max=1).fit_transform(its, truth == order) for order, its in enumerate(given)
+    fitted = [  # in float64: in float32 it makes nan of probabilities that nearly agree
+        IsotonicRegression(y_min=0, y_max=1).fit_transform(its.astype(np.float64), (truth == order).astype(np.float64))
+        for order, its in enumerate(given)
     ]
     return np.asarray(fitted / np.maximum(np.sum(fitted, axis=0), 1e-12))
 
