@@ -35,7 +35,7 @@ class Recipe(NetworkShape):
         default=0.4, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
     )
     loss_power: float = Field(
-        default=0.25, gt=0, le=1, description="exponent of each patch's loss; below 1, noisy patches drown no clean ones"
+        default=0.25, gt=0, le=1, description="exponent of a patch's loss; below 1, noisy patches drown no clean ones"
     )
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
