@@ -23,8 +23,10 @@ import numpy as np
 import psutil
 import torch
 
-from tomoseg.engine import EngineChoice
+from tomoseg.engine import Engine, EngineChoice
 from tomoseg.engine.choose import candidates, choose_engine, make_engine
+from tomoseg.engine.openvino_engine import OpenVinoEngine, convert
+from tomoseg.engine.processor import processor
 from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.model_file import Model, load_model
 from tomoseg.unet import UNet
@@ -112,13 +114,22 @@ def engines(model: Model, given: argparse.Namespace) -> list[dict[str, object]]:
             choice = found
         rows.append(row(str(choice), seconds_a_call(model, choice, stack), reference))
     wide = UNet(UNetConfig(classes=config.classes, widths=(16, 32, 64), bottleneck=128)).eval()
-    exact, single = TorchEngine(wide), stack[:1]
-    rate = flops(wide.config, edge) / seconds(lambda: exact.run(single)) / 1e9
-    product = product_gflops(torch.float32)
-    rows.append(
-        {"arithmetic GFLOP/s, 16-32-64-128, torch f32": rate, "matrix products": product, "ratio": rate / product}
-    )
+    rows.append(arithmetic("torch f32", TorchEngine(wide), wide.config, edge, torch.float32))
+    if "bf16" in processor():
+        quick = OpenVinoEngine(convert(wide), precision="bf16", threads=1, at_a_time=THREADS)
+        rows.append(arithmetic("OpenVINO bf16", quick, wide.config, edge, torch.bfloat16, at_a_time=THREADS))
     return rows
+
+
+def arithmetic(
+    name: str, engine: Engine, config: UNetConfig, edge: int, dtype: torch.dtype, *, at_a_time: int = 1
+) -> dict[str, object]:
+    """Return the arithmetic rate of the 16-32-64-128 network beside that of matrix products in the same precision."""
+    single = np.random.default_rng(0).random((1, edge, edge), np.float32)
+    with ThreadPoolExecutor(at_a_time) as pool:
+        took = seconds(lambda: list(pool.map(engine.run, [single] * CALLS * at_a_time))) / (CALLS * at_a_time)
+    rate, product = flops(config, edge) / took / 1e9, product_gflops(dtype)
+    return {f"arithmetic GFLOP/s, 16-32-64-128, {name}": rate, "matrix products": product, "ratio": rate / product}
 
 
 def row(name: str, took: float, reference: float) -> dict[str, object]:
