@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from quantify_volumes import blobs, seeds
 from tomoseg.quantify.grid import cut, grown
 from tomoseg.quantify.measurement import Measurement
-from tomoseg.quantify.quantities import AT_HALF, change_at_half, coarse
-from tomoseg.quantify.resolution import half_guard, measure_at_half
+from tomoseg.quantify.resolution import AT_HALF, change_at_half, coarse, half_guard, measure_at_half
 from tomoseg.quantify.surfaces import measure_surfaces
 from tomoseg.quantify.triple_lines import measure_lines
 from tomoseg.volume import Region

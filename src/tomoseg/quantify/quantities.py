@@ -14,6 +14,7 @@ from tomoseg.quantify.connectivity import Parts, Status, connectivity
 from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.phases import PhaseCounts, integral_range, scatter, volume_needed
+from tomoseg.quantify.resolution import AT_HALF
 from tomoseg.quantify.sampling import Spread, Sums, Values, independent_blocks, jackknife
 from tomoseg.quantify.surfaces import SURFACE_SIGMA, SurfaceSums
 from tomoseg.quantify.triple_lines import LINE_SIGMA, LineSums, class_triples
@@ -30,11 +31,7 @@ _NORMALS = "voxel faces weighted by the local normal"
 _TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
 _FACES = "parts connected by voxel faces"
 WHOLE = "a property of the scan as a whole: one sample"
-MOST_BY_RESOLUTION = 0.02
-"""Share of a number that the resolution may cost before people are warned: a third of its change at half of it."""
 ABSENT = "is absent"
-AT_HALF = "at_half_resolution"
-"""Among a number's settings: the same by every second voxel along each axis."""
 
 
 @dataclass(frozen=True)
@@ -276,72 +273,6 @@ def sampled(
 def absent(name: str) -> str:
     """Return why a phase that is not there has no numbers."""
     return f"not defined: {name} {ABSENT}"
-
-
-def made_consistent(found: Sequence[Measurement], names: Names) -> list[Measurement]:
-    """Return all numbers with surfaces and active lines that go with corrected interfaces and lines.
-
-    A class's surface is the sum of its interfaces; half widths add up, for what one interface has too much another one
-    often has, too. The active, inactive and unknown parts of a line are corrected like the whole.
-    """
-    by_name = {one.name: one for one in found}
-    changed: dict[str, Measurement] = {}
-    for i, name in enumerate(names.classes):
-        surface = by_name[f"surface area {name} per volume"]
-        pairs = [by_name[names.area(*sorted((i, j)))] for j in range(len(names.classes)) if j != i]
-        if surface.value is not None and any("uncorrected" in one.settings for one in pairs):
-            changed[surface.name] = _summed(surface, [one for one in pairs if one.value is not None])
-    for triple in class_triples(len(names.classes)):
-        line = by_name[names.line(triple)]
-        uncorrected = line.settings.get("uncorrected")
-        if line.value is None or not uncorrected:
-            continue
-        factor = line.value / float(uncorrected)
-        for its in found:
-            if its.name.startswith(f"{line.name}, ") and its.value is not None:
-                settings = {**its.settings, "uncorrected": its.value}
-                changed[its.name] = its.model_copy(update={"value": factor * its.value, "settings": settings})
-    return [changed.get(one.name, one) for one in found]
-
-
-def _summed(surface: Measurement, pairs: Sequence[Measurement]) -> Measurement:
-    value = sum(one.value for one in pairs if one.value is not None)
-    halves = [(one.interval[1] - one.interval[0]) / 2 for one in pairs if one.interval is not None]
-    ends = (value - sum(halves), value + sum(halves)) if len(halves) == len(pairs) else None
-    return surface.model_copy(
-        update={
-            "value": value,
-            "interval": ends,
-            "interval_contains": "what those of its interfaces contain, half widths added up" if ends else None,
-            "settings": {**surface.settings, "uncorrected": surface.value},
-        }
-    )
-
-
-def change_at_half(one: Measurement) -> float | None:
-    """Return by which share a number changes at half the resolution; None where that is not known.
-
-    Examples
-    --------
-    >>> one = Measurement(name="a", value=2.0, unit="1/um", method="", settings={"at_half_resolution": 1.9})
-    >>> round(change_at_half(one), 6)
-    -0.05
-    """
-    half, value = one.settings.get(AT_HALF), one.settings.get("uncorrected", one.value)
-    return None if half is None or not value else float(half) / float(value) - 1
-
-
-def coarse(found: Sequence[Measurement]) -> str | None:
-    """Return a warning where numbers hang on the resolution; None where none does."""
-    changes = {one.name: change for one in found if (change := change_at_half(one)) is not None}
-    name = min(changes, key=lambda one: changes[one], default=None)
-    if name is None or -changes[name] / 3 <= MOST_BY_RESOLUTION:
-        return None
-    return (
-        f"the voxels are coarse for this structure: at half the resolution the {name} would be "
-        f"{-100 * changes[name]:.0f} % less, and a third of that may be missing here, more where phases are few voxels "
-        "wide. No interval contains it; a scan with smaller voxels tells"
-    )
 
 
 def _no_area(counted: Counted, classes: Sequence[int], names: Names) -> str | None:

@@ -255,6 +255,46 @@ def with_segmentation(one: Measurement, effect: Effect, *, correct: bool, voxels
     )
 
 
+def made_consistent(found: Sequence[Measurement], names: Names) -> list[Measurement]:
+    """Return all numbers with surfaces and active lines that go with corrected interfaces and lines.
+
+    A class's surface is the sum of its interfaces; half widths add up, for what one interface has too much another one
+    often has, too. The active, inactive and unknown parts of a line are corrected like the whole.
+    """
+    by_name = {one.name: one for one in found}
+    changed: dict[str, Measurement] = {}
+    for i, name in enumerate(names.classes):
+        surface = by_name[f"surface area {name} per volume"]
+        pairs = [by_name[names.area(*sorted((i, j)))] for j in range(len(names.classes)) if j != i]
+        if surface.value is not None and any("uncorrected" in one.settings for one in pairs):
+            changed[surface.name] = _summed(surface, [one for one in pairs if one.value is not None])
+    for triple in class_triples(len(names.classes)):
+        line = by_name[names.line(triple)]
+        uncorrected = line.settings.get("uncorrected")
+        if line.value is None or not uncorrected:
+            continue
+        factor = line.value / float(uncorrected)
+        for its in found:
+            if its.name.startswith(f"{line.name}, ") and its.value is not None:
+                settings = {**its.settings, "uncorrected": its.value}
+                changed[its.name] = its.model_copy(update={"value": factor * its.value, "settings": settings})
+    return [changed.get(one.name, one) for one in found]
+
+
+def _summed(surface: Measurement, pairs: Sequence[Measurement]) -> Measurement:
+    value = sum(one.value for one in pairs if one.value is not None)
+    halves = [(one.interval[1] - one.interval[0]) / 2 for one in pairs if one.interval is not None]
+    ends = (value - sum(halves), value + sum(halves)) if len(halves) == len(pairs) else None
+    return surface.model_copy(
+        update={
+            "value": value,
+            "interval": ends,
+            "interval_contains": "what those of its interfaces contain, half widths added up" if ends else None,
+            "settings": {**surface.settings, "uncorrected": surface.value},
+        }
+    )
+
+
 def own_interval(one: Measurement, effect: Effect, *, voxels: int) -> tuple[float, float] | None:
     """Return where this very volume's number lies at 95 %, whatever the rest of the material is like; None if unknown.
 

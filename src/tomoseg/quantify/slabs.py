@@ -16,10 +16,11 @@ from jaxtyping import Float64, UInt8
 from tomoseg.intervals import even_parts
 from tomoseg.labels import UNLABELLED
 from tomoseg.quantify.grid import grown, within
+from tomoseg.quantify.resolution import full_guard
 from tomoseg.quantify.sections import Tiles
 from tomoseg.quantify.steps import VoxelSize
-from tomoseg.quantify.surfaces import measure_surfaces, surface_guard
-from tomoseg.quantify.triple_lines import line_guard, measure_lines
+from tomoseg.quantify.surfaces import measure_surfaces
+from tomoseg.quantify.triple_lines import measure_lines
 from tomoseg.volume import Region
 
 Labels = UInt8[np.ndarray, "z y x"]
@@ -90,9 +91,8 @@ def _tiles(shape: tuple[int, ...], edge: int) -> Iterator[Region]:
 
 def _numbers(labels: Labels, tile: Region, n: int, voxel_size: VoxelSize) -> Float64[np.ndarray, " number"]:
     """Return the numbers of a tile, its densities times its voxels: a slab holds fewer faces across z than along."""
-    by = np.maximum(surface_guard(voxel_size=voxel_size), line_guard(voxel_size=voxel_size))
     depth, height, width = labels.shape
-    box = grown(tile, by=(int(by[0]), int(by[1]), int(by[2])), shape=(depth, height, width))
+    box = grown(tile, by=full_guard(voxel_size), shape=(depth, height, width))
     around = np.ascontiguousarray(labels[box.slices])
     own = Region(*(end for part in within(tile, box) for end in (part.start, part.stop)))
     counts = np.bincount(around[own.slices].ravel(), minlength=256)[:n].astype(np.float64)

@@ -16,8 +16,8 @@ from pydantic import Field, field_validator, model_validator
 from tomoseg.errors import SettingError
 from tomoseg.provenance import Provenance, record
 from tomoseg.quantify import Measurement
-from tomoseg.quantify.quantities import coarse, made_consistent
-from tomoseg.quantify.sections import Effect, read_effects, with_segmentation
+from tomoseg.quantify.resolution import coarse
+from tomoseg.quantify.sections import Effect, made_consistent, read_effects, with_segmentation
 from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
 from tomoseg.workflow.console import Console

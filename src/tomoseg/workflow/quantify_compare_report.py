@@ -11,7 +11,8 @@ from textwrap import fill
 from tomoseg.provenance import Provenance
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.comparison import SQUARE_AND_ADD, Difference, differences
-from tomoseg.quantify.quantities import WHOLE, coarse
+from tomoseg.quantify.quantities import WHOLE
+from tomoseg.quantify.resolution import coarse
 from tomoseg.report import (
     Facts,
     Headline,

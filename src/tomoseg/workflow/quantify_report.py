@@ -13,7 +13,8 @@ from tomoseg.provenance import Provenance
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.coarse import cell_voxels
 from tomoseg.quantify.phases import fractions
-from tomoseg.quantify.quantities import ABSENT, AT_HALF, WHOLE, change_at_half, coarse
+from tomoseg.quantify.quantities import ABSENT, WHOLE
+from tomoseg.quantify.resolution import AT_HALF, change_at_half, coarse
 from tomoseg.quantify.surfaces import SURFACE_SIGMA
 from tomoseg.quantify.triple_lines import LINE_SIGMA
 from tomoseg.quantify.watershed import SHARE
