@@ -1,6 +1,8 @@
 """Engines: all give the exact one's probabilities, and int8 only what passes its check."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,3 +191,37 @@ def test_bf16_is_close_to_float32_where_it_runs_at_all(model: Model) -> None:
     assert torch.bfloat16 in {weight.dtype for weight in rough._network.parameters()}
     for stack in stacks(model):
         assert np.abs(exact.run(stack) - rough.run(stack)).max() < 0.1
+
+
+FIRST_CALLS = """
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+sys.setswitchinterval(1e-6)  # so that threads meet where they seldom do
+from tomoseg.engine.openvino_engine import OpenVinoEngine, read
+
+engine = OpenVinoEngine(read(Path(sys.argv[1])), precision="f32", threads=1, at_a_time=4)
+stack = np.zeros((int(sys.argv[2]), 64, 64), np.float32)
+together = threading.Barrier(4)
+
+
+def call():
+    together.wait()
+    engine.run(stack)
+
+
+threads = [threading.Thread(target=call) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_the_first_calls_of_a_process_may_come_at_the_same_time(model: Model, tmp_path: Path) -> None:
+    openvino_engine.save(openvino_engine.convert(model.network()), tmp_path / "network")
+    words = [sys.executable, "-c", FIRST_CALLS, str(tmp_path / "network"), str(model.record.network.channels)]
+    subprocess.run(words, check=True, timeout=60)

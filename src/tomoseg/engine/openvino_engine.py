@@ -46,6 +46,9 @@ class OpenVinoEngine:
 
     def __init__(self, model: Any, *, precision: Precision, threads: int, at_a_time: int = 1) -> None:
         openvino = _load("openvino")
+        # The first call fills a table under a lock, and waits there for the interpreter's own: two threads that make
+        # it at the same time wait for each other for ever.
+        openvino.Type.f32.to_dtype()
         hint = "bf16" if precision == "bf16" else "f32"
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
