@@ -23,9 +23,10 @@ from tomoseg.quantify.transport import tortuosity
 from tomoseg.workflow import phantom
 from tomoseg.workflow.console import Console
 
-SHAPE, SEED, EDGE, IN_SPACE = (160, 501, 501), 7, 334, 167
+SHAPE, SEED, EDGE = (160, 501, 501), 7, 334
 VALUES = (0, 128, 255)
 SLABS = [slice(start, start + 24) for start in (0, 45, 90, 134)]
+IN_SPACE = ([slice(0, SHAPE[0])], 167, (1, 2))
 BLURS = {"blurred in space": (0.0, (1.0, 1.0, 1.0)), "noise, blurred in the plane": (5000.0, (0.5, 1.6, 1.6)),
          "less noise, blurred in space": (2500.0, (1.2, 1.2, 1.2))}  # fmt: skip
 """Segmentation -> std of the noise that is added, and of the Gaussian along (z, y, x)."""
@@ -42,8 +43,7 @@ def main() -> None:
     label = np.searchsorted(VALUES, stack(folder / "labels")).astype(np.uint8)
     grey = stack(folder / "images").astype(np.float32)
     found = {name: segmented(grey, label, std, blur) for name, (std, blur) in BLURS.items()}
-    for edge, axes in ((IN_SPACE, (0, 1, 2)), *PARTS):
-        bodies = [slice(None)] if edge == IN_SPACE and 0 in axes else SLABS
+    for bodies, edge, axes in (IN_SPACE, *((SLABS, edge, axes) for edge, axes in PARTS)):
         for name, errors in compare(label, found, bodies, edge, axes).items():
             record(out, "slab_tortuosity", segmented=name, thickness=len(label[bodies[0]]), edge=edge,
                    axes=["zyx"[axis] for axis in axes], errors=errors)  # fmt: skip
