@@ -21,7 +21,19 @@ from scipy import ndimage
 from tomoseg.cli import run
 from tomoseg.degrade import add_correlated_noise, gaussian_autocorrelation, measure_noise
 from tomoseg.metrics import accuracy
-from tomoseg.study import Cell, fraction_errors, noisy_places, seed_means, study_cells, tolerated, tolerated_interval
+from tomoseg.quantify.slab_transport import Factor
+from tomoseg.quantify.transport import tortuosity
+from tomoseg.study import (
+    Cell,
+    fraction_errors,
+    noisy_places,
+    seed_means,
+    study_cells,
+    tolerated,
+    tolerated_interval,
+    tortuosity_errors,
+)
+from tomoseg.workflow import study_slab
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings, _quick
 from tomoseg.workflow.study_cell import stopped_improving
@@ -29,6 +41,7 @@ from tomoseg.workflow.study_data import open_study, prepare_cell
 from tomoseg.workflow.study_plan import scan_noise_std
 from tomoseg.workflow.study_results import Study
 from tomoseg.workflow.study_run import only_one
+from tomoseg.workflow.study_slab import open_slab, slab_slices
 
 TINY = (
     *("--steps", 3, "--width", 2, "--patch", 32, "--batch", 2, "--gap", 4, "--threads", 1, "--test-slices", 2),
@@ -412,6 +425,177 @@ def test_a_filtered_scan_has_no_exposure(scan, tmp_path):
     level, why = scan_noise_std(Study(settings, layout, (), {}))
     assert level is None
     assert "was filtered" in why
+
+
+def test_the_error_of_a_tortuosity_factor_is_the_mean_over_the_axes_with_its_sign():
+    labelled = ((Factor(2.0), Factor(4.0)),)
+    errors, reasons = tortuosity_errors(labelled, ((Factor(1.8), Factor(4.2)),), ["a"])  # -10 and +5 %
+    assert errors == {"tortuosity factor a": pytest.approx(-2.5)}
+    assert reasons == {}
+
+
+@pytest.mark.parametrize("which", ["labelled", "predicted"])
+def test_a_phase_that_conducts_along_one_axis_only_has_no_error_and_says_in_what(which):
+    both, one = ((Factor(2.0), Factor(2.0)),), ((Factor(2.0), Factor(None, "does not percolate along x")),)
+    ways = (one, both) if which == "labelled" else (both, one)
+    assert tortuosity_errors(*ways, ["a"]) == (
+        {"tortuosity factor a": None},
+        {"tortuosity factor a": f"a does not percolate along x, as {which}"},
+    )
+
+
+CLASSES = ("pore=0", "YSZ=128", "Ni=255")
+SLAB = ("--test", "26:40", "--forest", "--levels", 2500, "--classes", *CLASSES)
+
+
+@pytest.fixture(scope="module")
+def fine(tmp_path_factory):
+    """A phantom fine enough for its phases to percolate in slabs of some slices."""
+    folder = tmp_path_factory.mktemp("fine") / "phantom"
+    assert run(["phantom", "-o", str(folder), "--shape", "40", "64", "64", "--chord", "5", "--quiet"]) == 0
+    return str(folder / "images"), str(folder / "labels")
+
+
+@pytest.fixture(scope="module")
+def fine_layout(fine, tmp_path_factory):
+    out = tmp_path_factory.mktemp("o")
+    settings = StudySettings(what="noise", images=fine[0], labels=fine[1], out=out, gap=4, classes=CLASSES)
+    return open_study(settings, Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def in_slab(fine, tmp_path_factory):
+    """A study whose test slices are neighbours."""
+    out = tmp_path_factory.mktemp("slab") / "study"
+    assert run(words(fine, out, *SLAB)) == 0
+    return out
+
+
+def curve(out):
+    with (out / "curve.csv").open() as file:
+        return {(row["method"], float(row["level"])): row for row in csv.DictReader(file)}
+
+
+def factors_of(row):
+    return [value for name, value in row.items() if name.startswith("error of tortuosity factor")]
+
+
+def test_a_study_on_neighbours_has_tortuosity_factors_as_it_is_and_at_the_tables_level(in_slab):
+    rows = curve(in_slab)
+    found = {cell["key"]: cell for cell in json.loads((in_slab / "study.json").read_text())["cells"]}
+    for level in (0.0, 5000.0):
+        told = found[f"forest-large-s0-at{level:g}"]["curve"][0]["number_errors"]
+        row = rows["forest", level]
+        for name in ("pore", "YSZ", "Ni"):
+            error = told[f"tortuosity factor {name}"]
+            assert float(row[f"error of tortuosity factor {name}, %"]) == pytest.approx(error, abs=1e-3)
+            assert 0 < abs(error) < 100
+    assert json.loads((in_slab / "study.json").read_text())["why_no_tortuosity"] is None
+    assert factors_of(rows["forest", 2500.0]) == ["", "", ""]
+    assert rows["forest", 2500.0]["error of interface area pore-YSZ, %"] != ""
+
+
+def test_networks_that_lose_a_phase_have_no_tortuosity_factor_of_it_and_the_report_says_so(in_slab):
+    page = (in_slab / "report.html").read_text()
+    assert "Tortuosity factors are of slices 26 to 37, " in page  # 38 and 39 lack neighbours
+    cells = [json.loads(path.read_text()) for path in in_slab.glob("cells/*-s0*.json")]
+    points = [point for cell in cells for point in cell["curve"] if "tortuosity factor Ni" in point["number_errors"]]
+    lacking = {
+        (name, point["why_no_number"].get(name)) for point in points for name, error in point["number_errors"].items()
+        if name.startswith("tortuosity") and error is None
+    }  # fmt: skip
+    assert lacking  # after three steps
+    assert all("is absent, as predicted" in why or "does not percolate" in why for _, why in lacking)
+    shown = {name: why for name, why in lacking if why in page}
+    assert shown and "No tortuosity factor: " in page
+    assert "nan" not in (in_slab / "curve.csv").read_text()
+
+
+def test_where_the_test_is_too_few_neighbours_the_column_is_empty_and_the_report_says_why(done):
+    assert all(factors_of(row) == ["", "", ""] for row in curve(done).values())
+    page = (done / "report.html").read_text()
+    assert "No tortuosity factors: they take 8 neighbouring test slices or more" in page
+    why = json.loads((done / "study.json").read_text())["why_no_tortuosity"]
+    assert why.endswith("sections that lie apart do not tell tortuosity") and why in page
+
+
+def test_cells_that_were_recorded_without_tortuosity_factors_are_still_read(fine, in_slab, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(in_slab, out)
+    for path in out.glob("cells/*-s0*.json"):
+        cell = json.loads(path.read_text())
+        for point in cell["curve"]:
+            del point["why_no_number"]
+            kept = {k: v for k, v in point["number_errors"].items() if not k.startswith("tortuosity")}
+            point["number_errors"] = kept
+        path.write_text(json.dumps(cell))
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("cells/*-s0*.json")}
+    assert run(words(fine, out, *SLAB)) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for key, row in curve(out).items():
+        assert factors_of(row) == ["", "", ""]
+        assert row["error of phase fraction Ni, points"] == curve(in_slab)[key]["error of phase fraction Ni, points"]
+    assert (
+        "No tortuosity factor: not recorded by the version that ran these cells." in (out / "report.html").read_text()
+    )
+
+
+def test_a_slab_takes_eight_neighbours_whose_own_neighbours_are_there(fine_layout):
+    scan = fine_layout.scan
+    assert [one.z for one in slab_slices(scan, range(30, 40), context=2)] == list(range(30, 38))
+    assert [one.z for one in slab_slices(scan, range(30, 40), context=0)] == list(range(30, 40))
+    assert slab_slices(scan, range(31, 40), context=2) == []
+    assert slab_slices(scan, range(0, 40, 2), context=0) == []
+    # the thickest run, whatever lies beside it
+    assert [one.z for one in slab_slices(scan, [*range(2, 10), *range(12, 22)], context=2)] == list(range(12, 22))
+
+
+def test_a_slabs_errors_are_those_of_the_diffusion_solved_in_labels_and_segmentation(fine_layout):
+    scan = fine_layout.scan
+    slab = open_slab(scan, range(26, 40), context=2)
+    errors, reasons = slab.errors(lambda one: scan.read_label(one.z))
+    assert errors == dict.fromkeys(["tortuosity factor pore", "tortuosity factor YSZ", "tortuosity factor Ni"], 0.0)
+    assert reasons == {}
+
+    def grown(one):
+        """Nickel one voxel thicker."""
+        label = scan.read_label(one.z)
+        return np.where(ndimage.binary_dilation(label == 2), 2, label).astype(np.uint8)
+
+    errors, reasons = slab.errors(grown)
+    assert errors["tortuosity factor Ni"] < -10
+    ways = [np.stack([read(one) for one in slab.slices]) for read in (lambda one: scan.read_label(one.z), grown)]
+    taus = []
+    for axis in (1, 2):
+        for way in ways:
+            found = [tortuosity(way[part.slices] == 2, axis=axis, voxel_size=(1, 1, 1)) for part in slab.parts]
+            sizes = [way[part.slices].size for part in slab.parts]
+            taus.append(np.dot(sizes, [f.fraction for f in found]) / np.dot(sizes, [f.diffusivity for f in found]))
+    assert errors["tortuosity factor Ni"] == pytest.approx(50 * (taus[1] / taus[0] + taus[3] / taus[2] - 2), abs=1e-3)
+
+
+def test_the_labels_of_a_test_are_solved_once(fine_layout):
+    study_slab._labelled.cache_clear()
+    first, second = (open_slab(fine_layout.scan, range(26, 40), context=2) for _ in range(2))
+    assert first.labelled is second.labelled
+    other = open_slab(fine_layout.scan, range(10, 24), context=2)
+    assert other.labelled != first.labelled
+
+
+def test_a_slab_without_a_whole_part_has_no_factors_and_says_so(fine, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for page in sorted(Path(fine[1]).iterdir()):
+        label = tifffile.imread(page)
+        label[32, 32] = 7
+        tifffile.imwrite(tmp_path / "labels" / page.name, label)
+    settings = StudySettings(
+        what="noise", images=fine[0], labels=tmp_path / "labels", out=tmp_path / "o", gap=4, unlabelled="7"
+    )
+    scan = open_study(settings, Console(quiet=True)).scan
+    slab = open_slab(scan, range(14, 40), context=2)  # of 24 slices: one part of 64 x 64 pixels
+    errors, reasons = slab.errors(lambda one: pytest.fail("nothing has to be segmented"))
+    assert set(errors.values()) == {None}
+    assert set(reasons.values()) == {"no part of the slab of test slices is wholly labelled"}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from jaxtyping import Float, Float64, Int64
 
 from tomoseg.intervals import FEWEST_BLOCKS, REPEATS
 from tomoseg.quantify.sections import number_names
+from tomoseg.quantify.slab_transport import Factors
 
 Method = Literal["poster", "ours", "ours 2D", "ours clean", "forest"]
 Size = Literal["small", "large"]
@@ -326,6 +327,56 @@ def number_errors(sums: Float64[np.ndarray, "2 number"], classes: Sequence[str])
         name: round(float(100 * (predicted - labelled) / whole), 4) if whole else None
         for name, labelled, predicted, whole in zip(number_names(classes), *sums, of, strict=True)
     }
+
+
+def tortuosity_names(classes: Sequence[str]) -> list[str]:
+    """Return what the tortuosity factors of the classes are called, as means over the axes.
+
+    Examples
+    --------
+    >>> tortuosity_names(["a", "b"])
+    ['tortuosity factor a', 'tortuosity factor b']
+    """
+    return [f"tortuosity factor {name}" for name in classes]
+
+
+def tortuosity_errors(
+    labelled: Factors, predicted: Factors, classes: Sequence[str]
+) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Return the error of each class's tortuosity factor in per cent, the mean over y and x; and why there is none.
+
+    Parameters
+    ----------
+    labelled, predicted
+        Of the same parts of a slab.
+    classes
+        Names of the classes.
+
+    Returns
+    -------
+    errors, reasons
+        An error is None, with a reason, where the class does not percolate along both axes in both.
+
+    Examples
+    --------
+    >>> from tomoseg.quantify.slab_transport import Factor
+    >>> labelled = (Factor(2.0), Factor(4.0)), (Factor(1.5), Factor(1.5))
+    >>> predicted = (Factor(2.2), Factor(4.0)), (Factor(1.5), Factor(None, "does not percolate along x"))
+    >>> tortuosity_errors(labelled, predicted, ["a", "b"])[0]
+    {'tortuosity factor a': 5.0, 'tortuosity factor b': None}
+    >>> tortuosity_errors(labelled, predicted, ["a", "b"])[1]
+    {'tortuosity factor b': 'b does not percolate along x, as predicted'}
+    """
+    errors: dict[str, float | None] = {}
+    reasons: dict[str, str] = {}
+    for name, title, *ways in zip(classes, tortuosity_names(classes), labelled, predicted, strict=True):
+        taus = np.array([[np.nan if one.tau is None else one.tau for one in way] for way in ways])
+        known = bool(np.isfinite(taus).all())
+        errors[title] = round(float(100 * (taus[1] / taus[0] - 1).mean()), 4) if known else None
+        if not known:
+            which, lacking = next((w, one) for w, way in enumerate(ways) for one in way if one.tau is None)
+            reasons[title] = f"{name} {lacking.why_not}, as {('labelled', 'predicted')[which]}"
+    return errors, reasons
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

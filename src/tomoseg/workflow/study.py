@@ -177,6 +177,11 @@ class StudySettings(Reading):
         return sorted(found, reverse=kind.identity > kind.levels[0])
 
     @property
+    def number_levels(self) -> list[float]:
+        """Levels of the table of numbers: none and the table's. Only at these slabs are segmented and solved, too."""
+        return list(dict.fromkeys([self.all_levels[0], self.table_level]))
+
+    @property
     def trained_noise_std(self) -> float:
         """Top of the noise that ours is trained with: the curve's, or the table's where noise is not the question."""
         return self.all_levels[-1] if self.kind in NOISES else self.noise_std

@@ -36,12 +36,13 @@ from tomoseg.workflow.study_data import (
     scan_noise,
     tested_slices,
 )
+from tomoseg.workflow.study_slab import Find, Index, Slab, open_slab
 
 if TYPE_CHECKING:
     from tomoseg.train import Budget, Training
 
 Reader = Callable[[int], np.ndarray]
-Segment = Callable[[Scan, TestSlice, Reader], np.ndarray]
+Segment = Callable[[Scan, TestSlice, Reader], Index]
 
 _MOST_FOREST_CROPS = 64
 _MOST_PASSES = 1000  # of a cell that is trained until validation stops improving
@@ -65,6 +66,7 @@ def run_cell(cell: Cell, settings: StudySettings, threads: int | None) -> None:
     made = _forest(cell, prepared, settings, threads) if cell.method == "forest" else _network(cell, prepared, settings)
     segment, facts = made
     trained = time.monotonic() - began
+    slab = open_slab(layout.scan, prepared.splits[0].of("test"), context=layout.context)
     levels = settings.all_levels if cell.noise_std is None or cell.method != "forest" else [cell.noise_std]
     result = {
         "key": cell.key,
@@ -72,7 +74,7 @@ def run_cell(cell: Cell, settings: StudySettings, threads: int | None) -> None:
         **facts,
         **_seen(prepared),
         "seconds": round(trained, 1),
-        "curve": _score(segment, prepared, find_kind(settings.kind), levels, settings),
+        "curve": _score(segment, prepared, find_kind(settings.kind), levels, settings, slab=slab),
     }
     like_scan = scan_noise(layout.scan) if settings.plans_like_scan else None
     if like_scan is not None:
@@ -135,7 +137,7 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
     save_model(settings.out / "cells" / f"{cell.key}.tomoseg", model)
     runner = make_runner(model)
 
-    def segment(scan: Scan, one: TestSlice, read: Reader) -> np.ndarray:
+    def segment(scan: Scan, one: TestSlice, read: Reader) -> Index:
         return runner.segment(stack_of(scan, one.z, context=prepared.network.context, read=read))
 
     return segment, {
@@ -189,46 +191,69 @@ def _forest(
         samples.append(Sample(window.apply(noisy.read(item.z)[box]), item.label[box]))
     forest: Baseline = fit_forest(samples, rng=rng, threads=threads or -1)
 
-    def segment(scan: Scan, one: TestSlice, read: Reader) -> np.ndarray:
+    def segment(scan: Scan, one: TestSlice, read: Reader) -> Index:
         return forest.predict(window.apply(read(one.z)))
 
     return segment, {"crops": len(samples)}
 
 
 def _score(
-    segment: Segment, prepared: work.Prepared, kind: Kind, levels: Sequence[float], settings: StudySettings
+    segment: Segment,
+    prepared: work.Prepared,
+    kind: Kind,
+    levels: Sequence[float],
+    settings: StudySettings,
+    *,
+    slab: Slab | None = None,
 ) -> list[dict[str, Any]]:
     scan, chosen = prepared.scans[0], tested_slices(prepared, settings)
     edge, scale = block_edge([scan], chosen), GreyScale(scan.volume.dtype, prepared.window)
     size = scan.volume.voxel_size_um
     groups = group_by_z([scan.numbers[one.z] for one in chosen], edge * (size[1] / size[0] if size else 1.0))
-    curve = []
+    names, curve = [item.name for item in scan.classes], []
     for level in levels:
         read = Degraded(scan, kind, level, scale, settings.seed, settings.clip).read
-        blocks, sums = _compare(segment, scan, chosen, read, groups=groups, edge=edge)
+        solved = slab if level in settings.number_levels else None
+        find = _find(segment, scan, read, kept=solved.slices if solved else ())
+        blocks, sums = _compare(find, scan, chosen, groups=groups, edge=edge)
         counts = blocks.sum(axis=0)
+        errors, reasons = solved.errors(find) if solved else ({}, {})
         curve.append(
             {
                 "level": level,
                 "accuracy": accuracy(counts),
                 "mean_iou": mean_iou(counts),
                 "fraction_errors": fraction_errors(counts).tolist(),
-                "number_errors": number_errors(sums, [item.name for item in scan.classes]),
+                "number_errors": {**number_errors(sums, names), **errors},
+                "why_no_number": reasons,
                 "blocks": blocks.tolist(),
             }
         )
     return curve
 
 
+def _find(segment: Segment, scan: Scan, read: Reader, *, kept: Sequence[TestSlice]) -> Find:
+    """Return what segments a test slice, read so; the slices to be kept are segmented once."""
+    held: dict[TestSlice, Index] = {}
+
+    def find(one: TestSlice) -> Index:
+        found = held[one] if one in held else segment(scan, one, read)
+        if one in kept:
+            held[one] = found
+        return found
+
+    return find
+
+
 def _compare(
-    segment: Segment, scan: Scan, chosen: Sequence[TestSlice], read: Reader, *, groups: Sequence[int], edge: int
+    find: Find, scan: Scan, chosen: Sequence[TestSlice], *, groups: Sequence[int], edge: int
 ) -> tuple[Int64[np.ndarray, "block truth predicted"], Float64[np.ndarray, "2 number"]]:
     """Return the confusion matrices of independent blocks of the test slices, and the sums that numbers are of."""
     n = len(scan.classes)
     found: dict[int, np.ndarray] = {}
     sums = np.zeros((2, len(number_names([item.name for item in scan.classes]))))
     for one, group in zip(chosen, groups, strict=True):
-        label, segmented = scan.read_label(one.z), segment(scan, one, read)
+        label, segmented = scan.read_label(one.z), find(one)
         found[group] = found.get(group, 0) + tile_confusions(label, segmented, n, edge=edge)
         sums += section_tiles(label, segmented, n_classes=n, edge=max(label.shape)).sum(axis=0)
     return np.concatenate([found[group] for group in sorted(found)]), sums

@@ -11,7 +11,6 @@ import numpy as np
 from tomoseg.degrade import GreyScale, find_kind
 from tomoseg.evaluate import adjacent_agreement, stack_of
 from tomoseg.provenance import record
-from tomoseg.quantify.sections import number_names
 from tomoseg.recipe import FAST
 from tomoseg.report import (
     Facts,
@@ -37,6 +36,7 @@ from tomoseg.study import (
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
 from tomoseg.workflow.study_data import Degraded, Layout, split_of
+from tomoseg.workflow.study_numbers import all_number_names, number_error, number_parts, why_no_tortuosity, with_unit
 from tomoseg.workflow.study_plan import make_plan, plan_lines, plan_parts
 from tomoseg.workflow.study_results import OURS, WITH_A_CURVE, Results, Study
 
@@ -55,7 +55,7 @@ def write_study(
     columns = ["", *table.columns[1:]]
     write_csv(settings.out / "table.csv", columns, table.rows)
     write_text(settings.out / "table.md", _markdown(table))
-    numbers = [f"error of {_with_unit(name)}" for name in _number_names(study)]
+    numbers = [f"error of {with_unit(name)}" for name in all_number_names(study)]
     write_csv(settings.out / "curve.csv", (*_CURVE_COLUMNS, *numbers), curve)
     write_json(settings.out / "study.json", _json(study, plan, why_no_plan))
     console.say(_markdown(table))
@@ -143,39 +143,9 @@ def curve_rows(study: Study) -> list[list[object]]:
                 f"{iou:.5f}",
                 f"{worst:.3f}",
             ]
-            errors = [_number_error(study, method, level, name) for name in _number_names(study)]
+            errors = [number_error(study, method, level, name) for name in all_number_names(study)]
             rows.append([*row, *("" if one is None else f"{one:.3f}" for one in errors)])
     return rows
-
-
-def numbers_table(study: Study) -> Table:
-    """Return the errors of fractions, interfaces and triple lines by method, as it is and at the table's level."""
-    settings, names = study.settings, _number_names(study)
-    rows = []
-    for method in study.methods:
-        for level in dict.fromkeys([settings.all_levels[0], settings.table_level]):
-            errors = [_number_error(study, method, level, name) for name in names]
-            rows.append([f"{method}, at {level:g}", *("-" if one is None else f"{one:+.2f}" for one in errors)])
-    caption = (
-        "What will be published, as segmented over as labelled on the test slices: interfaces by their length, "
-        "triple-phase boundaries by their number in sections. Means over the seeds."
-    )
-    return Table(["", *(_with_unit(name) for name in names)], rows, caption)
-
-
-def _number_names(study: Study) -> list[str]:
-    return number_names([item.name for item in study.layout.scan.classes])
-
-
-def _number_error(study: Study, method: str, level: float, name: str) -> float | None:
-    """Return the mean error over the seeds; None where there is none, as in cells of older versions."""
-    points = [point for curve in study.curves(method) for point in curve if point["level"] == level]
-    errors = [point.get("number_errors", {}).get(name) for point in points]
-    return None if None in errors or not errors else float(np.mean(errors))
-
-
-def _with_unit(name: str) -> str:
-    return f"{name.removesuffix(' per volume')}, {'points' if name.startswith('phase') else '%'}"
 
 
 def compare_pictures(study: Study) -> list[Picture]:
@@ -227,7 +197,7 @@ def study_report(
         sections=[
             Section("The poster's table", [table, *_split_note(study)]),
             Section("Accuracy against the noise", [*_curve_parts(study), *_end_parts(study)]),
-            Section("What it does to the numbers", [numbers_table(study)]),
+            Section("What it does to the numbers", number_parts(study)),
             Section("How much may the next scan have?", plan_parts(study, plan, why_no_plan)),
             Section("Pictures", list(pictures)),
             Section("The cells", [_cells_table(study)]),
@@ -432,6 +402,7 @@ def _json(study: Study, plan: Sequence[dict[str, Any]], why: str | None) -> dict
         "missing": [cell.key for cell in study.cells if cell.key not in study.done],
         "plan": list(plan),
         "why_no_exposure": why,
+        "why_no_tortuosity": why_no_tortuosity(study),
         "layout": _layout(study),
         "adjacent_agreement": adjacent_agreement([study.layout.scan]),
         "class_names": [item.name for item in study.layout.scan.classes],
