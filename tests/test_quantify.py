@@ -64,6 +64,25 @@ def test_a_slab_has_the_fractions_and_areas_that_geometry_says(tmp_path: Path):
     assert found["mean chord length b along y"]["value"] == pytest.approx(16)
 
 
+def test_balls_bend_outwards_and_what_is_around_them_inwards(tmp_path: Path):
+    """Balls of 4 um on a grid whose period the volume holds whole; as counts go, blocks are alike."""
+    at = np.indices((60, 60, 60)) % 20 - 9.6
+    source = write(tmp_path / "balls.tif", (at**2).sum(axis=0) < 8**2)
+    words = ("--voxel-size", 0.5, "--block", 16, "--classes", "a=0", "b=1")
+    assert quantify(source, "-o", tmp_path / "out", *words) == 0
+    found = numbers(tmp_path / "out")
+    integral, bend = found["integral of mean curvature b per volume"], found["mean curvature b"]
+    assert (integral["unit"], bend["unit"]) == ("1/um2", "1/um")
+    # edges of the volume count as the rest does, and are emptier here: 60 voxels for 59 between their centres
+    assert integral["value"] == pytest.approx(4 * np.pi * 4 / 10**3 * (60 / 59) ** 3, rel=0.14 / 8)
+    assert bend["value"] == pytest.approx(1 / 4, rel=0.02 + 0.14 / 8 + 2 / 59)
+    assert found["mean curvature a"]["value"] == pytest.approx(-bend["value"], rel=1e-5)
+    assert bend["settings"]["at_half_resolution"] == pytest.approx(1 / 4, rel=0.2)
+    assert "Legland" in bend["source"] and "10.5566/ias.v26.p83-92" in (tmp_path / "out/report.html").read_text()
+    assert quantify(source, "-o", tmp_path / "whole", "--voxel-size", 0.5, "--classes", "a=0", "b=1") == 0
+    assert numbers(tmp_path / "whole")[integral["name"]]["value"] == integral["value"]
+
+
 def test_the_block_size_changes_no_number(phantom: Path, measured: Path, tmp_path: Path):
     assert quantify(phantom, "-o", tmp_path / "out", *CLASSES, "--voxel-size", 0.5, "--block", 50) == 0
     ours, theirs = numbers(measured), numbers(tmp_path / "out")
@@ -286,7 +305,8 @@ def test_what_a_mask_or_an_excluded_class_hides_counts_nowhere(phantom: Path, tm
     assert quantify(phantom, "-o", tmp_path / "m", *CLASSES, "--mask", tmp_path / "mask.tif") == 0
     assert quantify(phantom, "-o", tmp_path / "r", *CLASSES, "--roi", ":,:,:40") == 0
     masked, cut = numbers(tmp_path / "m"), numbers(tmp_path / "r")
-    for name in ("phase fraction pore", "interface area pore-Ni per volume", "triple-phase boundary density"):
+    for name in ("phase fraction pore", "interface area pore-Ni per volume", "triple-phase boundary density",
+                 "mean curvature Ni", "integral of mean curvature Ni per volume"):  # fmt: skip
         assert masked[name]["value"] == pytest.approx(cut[name]["value"], rel=1e-5), name
 
 
@@ -298,9 +318,17 @@ def test_an_absent_phase_and_a_single_slice_are_marked_not_defined(phantom: Path
     assert found["interface area pore-crack per volume"]["value"] is None
     assert found["interface area pore-crack per volume"]["note"] == "not defined: crack is absent"
     assert found["number of parts crack"]["value"] is None
+    for name in ("mean curvature crack", "integral of mean curvature crack per volume"):
+        assert (found[name]["value"], found[name]["note"]) == (None, "not defined: crack is absent")
     assert quantify(phantom, "-o", tmp_path / "flat", *CLASSES, "--roi", "3:4,:,:") == 0
     flat = numbers(tmp_path / "flat")
     assert flat["triple-phase boundary density"]["note"] == "not defined: the volume is one voxel thick along z"
+    assert flat["mean curvature Ni"]["note"] == "not defined: the volume is one voxel thick along z"
+    alone = write(tmp_path / "alone.tif", np.zeros((12, 12, 12)))
+    assert quantify(alone, "-o", tmp_path / "alone", "--classes", "a=0", "b=1") == 0
+    whole = numbers(tmp_path / "alone")
+    assert whole["integral of mean curvature a per volume"]["value"] == 0
+    assert whole["mean curvature a"]["note"] == "not defined: a has no surface"
     assert "NaN" not in (tmp_path / "flat" / "quantities.json").read_text()
 
 

@@ -131,7 +131,7 @@ def test_a_sample_does_not_differ_from_itself_and_does_from_another(compared: Pa
     again = [its for its in found["differences"] if its["sample"] == found["samples"][2]]
     assert {its["value"] for its in again} <= {0, None}
     with_interval = [its for its in again if its["interval"]]
-    assert len(with_interval) == 10  # three fractions, six areas, one triple line
+    assert len(with_interval) == 16  # three fractions, six areas, six curvatures, one triple line
     assert all(low < 0 < high for low, high in (its["interval"] for its in with_interval))
     assert any(its["value"] for its in found["differences"] if its["sample"] == "aged")
 

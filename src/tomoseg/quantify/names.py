@@ -34,6 +34,14 @@ class Names:
         """Return what the area of the interface of two classes is called."""
         return f"interface area {self.classes[i]}-{self.classes[j]} per volume"
 
+    def integral(self, i: int) -> str:
+        """Return what the integral of mean curvature of a class's surface is called."""
+        return f"integral of mean curvature {self.classes[i]} per volume"
+
+    def curvature(self, i: int) -> str:
+        """Return what the mean curvature of a class's surface is called."""
+        return f"mean curvature {self.classes[i]}"
+
     def line(self, triple: tuple[int, int, int]) -> str:
         """Return what the density of a triple's lines is called: where there is one triple only, without its names."""
         which = "-".join(self.classes[i] for i in triple)

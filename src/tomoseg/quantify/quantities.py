@@ -11,10 +11,12 @@ from jaxtyping import Float64, Int64
 
 from tomoseg.quantify.chords import Chords, mean_chord
 from tomoseg.quantify.connectivity import Parts, Status, connectivity
+from tomoseg.quantify.curvature import CASES, cube_curvatures
+from tomoseg.quantify.grid import Edges
 from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.phases import PhaseCounts, integral_range, scatter, volume_needed
-from tomoseg.quantify.resolution import AT_HALF
+from tomoseg.quantify.resolution import AT_HALF, HalfSums
 from tomoseg.quantify.sampling import Spread, Sums, Values, independent_blocks, jackknife
 from tomoseg.quantify.surfaces import SURFACE_SIGMA, SurfaceSums
 from tomoseg.quantify.triple_lines import LINE_SIGMA, LineSums, class_triples
@@ -29,6 +31,8 @@ _LANTUEJOUL = "Lantuejoul 1991, DOI 10.1111/j.1365-2818.1991.tb03099.x"
 _TORIWAKI = "Toriwaki, Yonekura, Forma 17 (2002) 183"
 _NORMALS = "voxel faces weighted by the local normal"
 _TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
+_LEGLAND = "Legland, Kieu, Devaux, Image Anal. Stereol. 26 (2007) 83, DOI 10.5566/ias.v26.p83-92"
+_SECTIONS = "Euler numbers of sections by lattice planes in 13 directions; edges, like those at triple lines, included"
 _FACES = "parts connected by voxel faces"
 WHOLE = "a property of the scan as a whole: one sample"
 ABSENT = "is absent"
@@ -44,6 +48,8 @@ class Counted:
         Of each class in each block, int64 (block, class).
     surfaces, lines
         One a block.
+    cubes
+        How many cubes look like each case in each block, int64 (block, class, case).
     cells
         Place of each block in the grid of blocks, int64 (block, axis).
     edges
@@ -51,16 +57,17 @@ class Counted:
     correlation
         Correlation length of the classes in voxels.
     at_half
-        Areas and lengths of the whole by every second voxel along each axis; None where there are too few.
+        Sums of the whole by every second voxel along each axis; None where there are too few.
     """
 
     voxels: Int64[np.ndarray, "block class"]
     surfaces: Sequence[SurfaceSums]
     lines: Sequence[LineSums]
+    cubes: Int64[np.ndarray, "block class case"]
     cells: Int64[np.ndarray, "block axis"]
     edges: tuple[float, float, float]
     correlation: float
-    at_half: tuple[SurfaceSums, LineSums] | None = None
+    at_half: HalfSums | None = None
 
     def spread(self, sums: Float64[np.ndarray, "block sum"], statistic: Callable[[Sums], Values]) -> Spread:
         """Return numbers of the whole with their intervals over independent blocks."""
@@ -138,13 +145,66 @@ def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
     for i in range(len(pairs)):
         told[n + i]["counted_in_full"] = float(found.values[n + len(pairs) + i])
     if counted.at_half is not None:
-        half = counted.at_half[0].densities
+        half = counted.at_half.surfaces.densities
         for its, value in zip(told, [*half.sum(axis=0), *(half[pair] for pair in pairs)], strict=True):
             its[AT_HALF] = float(value)
     return [
         sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no, settings={**settings, **its})
         for order, (name, no, its) in enumerate(zip(named, why, told, strict=True))
     ]
+
+
+def mean_curvatures(counted: Counted, names: Names, *, voxel_size: Edges) -> list[Measurement]:
+    """Return each class's integral of mean curvature per volume, and the mean curvature of its surface.
+
+    The latter is the integral over the surface's area, above 0 where the class bulges outwards.
+    """
+    blocks = zip(counted.cubes, counted.surfaces, strict=True)
+    sums = np.stack([_cubes_and_areas(*block) for block in blocks])
+    found = counted.spread(sums, lambda its: _curvatures(its, voxel_size))
+    half = np.full(found.values.shape, np.nan)
+    if (its := counted.at_half) is not None:
+        z, y, x = voxel_size
+        half = _curvatures(_cubes_and_areas(its.cubes, its.surfaces), (2 * z, 2 * y, 2 * x))
+    named = [(f(i), i) for f in (names.integral, names.curvature) for i in range(len(names.classes))]
+    return [
+        sampled(
+            name,
+            found,
+            order,
+            unit=f"1/{names.length}2" if name.startswith("integral") else f"1/{names.length}",
+            method=_SECTIONS if name.startswith("integral") else f"{_SECTIONS}; over the surface's area",
+            source=_LEGLAND,
+            why_not=_no_area(counted, (i,), names) or _no_curvature(counted, found.values[order], names.classes[i]),
+            settings={AT_HALF: float(half[order])} if np.isfinite(half[order]) else {},
+        )
+        for order, (name, i) in enumerate(named)
+    ]
+
+
+def _no_curvature(counted: Counted, value: float, name: str) -> str | None:
+    """Return why a class that has an interface, as far as its voxels go, has no curvature."""
+    if not counted.cubes.any():
+        return "not defined: nowhere do 2 x 2 x 2 voxels lie inside the mask"
+    return None if np.isfinite(value) else f"not defined: {name} has no surface"
+
+
+def _cubes_and_areas(cubes: Int64[np.ndarray, "class case"], surfaces: SurfaceSums) -> Sums:
+    """Return cubes by class and case, areas by axis and class, and these areas' volumes, in a row.
+
+    Cubes are only counted here, so that their sums are the same for any blocks to the last digit.
+    """
+    return np.concatenate([cubes.ravel(), surfaces.areas.sum(axis=1).ravel(), surfaces.volumes])
+
+
+def _curvatures(sums: Sums, voxel_size: Edges) -> Values:
+    """Return integrals of mean curvature per volume, then those per area; nan where there is neither."""
+    n = (len(sums) - 3) // (CASES + 3)
+    cubes, areas, volumes = sums[: n * CASES].reshape(n, CASES), sums[n * CASES : -3].reshape(3, n), sums[-3:, None]
+    integrals, volume = cubes @ cube_curvatures(voxel_size), np.prod(voxel_size) * cubes.sum(axis=1)
+    densities = np.divide(integrals, volume, out=np.full(n, np.nan), where=volume > 0)
+    area = np.divide(areas, volumes, out=np.zeros_like(areas), where=volumes > 0).sum(axis=0)
+    return np.concatenate([densities, np.divide(densities, area, out=np.full(n, np.nan), where=area > 0)])
 
 
 def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
@@ -160,7 +220,7 @@ def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
         return np.concatenate([LineSums(one, one, its[-3:]).densities for one in (lengths, stairs)])
 
     found = counted.spread(sums, densities)
-    half = None if counted.at_half is None else counted.at_half[1].densities
+    half = None if counted.at_half is None else counted.at_half.lines.densities
     return [
         sampled(names.line(triple), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
                  why_not=_no_area(counted, triple, names),

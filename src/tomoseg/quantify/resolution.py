@@ -1,4 +1,4 @@
-"""How far areas and lines depend on the voxel: the same of every second voxel along each axis.
+"""How far areas, lines and curvatures depend on the voxel: the same of every second voxel along each axis.
 
 An interface's error falls with the square of the voxel's edge where its bends are wide. So about a third of what half
 the resolution loses is lost at the full one: L. F. Richardson, Philosophical Transactions A 210 (1911) 307, DOI
@@ -9,9 +9,12 @@ two thirds at half the resolution, and a third at the full one; at 9 a third, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
+from tomoseg.quantify.curvature import count_cubes
 from tomoseg.quantify.grid import Labels, Shape, within
 from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.steps import VoxelSize
@@ -27,6 +30,29 @@ MOST_BY_RESOLUTION = 0.02
 
 FEWEST = 8
 """Voxels that a volume needs along each axis: half of them still have an inside."""
+
+_MAY_BE_0 = ("mean curvature", "integral of mean curvature")  # a change relative to it tells nothing
+
+
+@dataclass(frozen=True)
+class HalfSums:
+    """Sums over every second voxel along each axis; add those of all blocks to get the whole volume's.
+
+    Attributes
+    ----------
+    surfaces, lines
+        Areas and lengths.
+    cubes
+        How many cubes of these voxels look like each case, int64 (class, case); see `tomoseg.quantify.curvature`.
+    """
+
+    surfaces: SurfaceSums
+    lines: LineSums
+    cubes: Int64[np.ndarray, "class case"]
+
+    def __add__(self, other: HalfSums) -> HalfSums:
+        """Return the sums over both."""
+        return HalfSums(self.surfaces + other.surfaces, self.lines + other.lines, self.cubes + other.cubes)
 
 
 def full_guard(voxel_size: VoxelSize) -> Shape:
@@ -55,8 +81,8 @@ def half_guard(voxel_size: VoxelSize) -> Shape:
 
 def measure_at_half(
     labels: Labels, region: Region, box: Region, *, n_classes: int, voxel_size: VoxelSize = (1.0, 1.0, 1.0)
-) -> tuple[SurfaceSums, LineSums]:
-    """Return areas and lengths of a block by every second voxel of the volume.
+) -> HalfSums:
+    """Return areas, lengths and cubes of a block by every second voxel of the volume.
 
     Parameters
     ----------
@@ -74,8 +100,8 @@ def measure_at_half(
     >>> labels = np.zeros((16, 16, 16), np.uint8)
     >>> labels[..., 8:] = 1
     >>> whole = Region.whole(labels.shape)
-    >>> areas, _ = measure_at_half(labels, whole, whole, n_classes=2)
-    >>> float(areas.pair_areas[0, 1])
+    >>> found = measure_at_half(labels, whole, whole, n_classes=2)
+    >>> float(found.surfaces.pair_areas[0, 1])
     256.0
     """
     z, y, x = (slice(start % 2, None, 2) for start in (box.z0, box.y0, box.x0))
@@ -83,14 +109,15 @@ def measure_at_half(
     ends = [end for part in within(_halved(region), _halved(box)) for end in (part.start, part.stop)]
     size = 2 * voxel_size[0], 2 * voxel_size[1], 2 * voxel_size[2]
     own = Region(*ends)
-    return (
+    return HalfSums(
         measure_surfaces(half, n_classes=n_classes, voxel_size=size, own=own),
         measure_lines(half, n_classes=n_classes, voxel_size=size, own=own),
+        count_cubes(half, n_classes=n_classes, own=own),
     )
 
 
 def change_at_half(one: Measurement) -> float | None:
-    """Return by which share a number changes at half the resolution; None where that is not known.
+    """Return by which share a number changes at half the resolution; None where that is not known, or tells nothing.
 
     Examples
     --------
@@ -99,7 +126,7 @@ def change_at_half(one: Measurement) -> float | None:
     -0.05
     """
     half, value = one.settings.get(AT_HALF), one.settings.get("uncorrected", one.value)
-    return None if half is None or not value else float(half) / float(value) - 1
+    return None if half is None or not value or one.name.startswith(_MAY_BE_0) else float(half) / float(value) - 1
 
 
 def coarse(found: Sequence[Measurement]) -> str | None:

@@ -35,6 +35,7 @@ COLUMNS = ("name", "unit", "sample", "value", "low", "high", "reference", "diffe
 SECTIONS = {
     "Phases": ("phase fraction", "volume that tells"),
     "Interfaces": ("surface area", "interface area"),
+    "Mean curvature": ("mean curvature", "integral of mean"),
     "Triple-phase boundaries": ("triple-phase",),
     "Connectivity": ("number of", "Euler", "percolating", "dead-ended", "isolated"),
     "Chord lengths": ("mean chord",),

@@ -19,15 +19,14 @@ from tomoseg.quantify.quantities import (
     euler_densities,
     interface_areas,
     line_activity,
+    mean_curvatures,
     phase_fractions,
     representative_volumes,
     triple_lines,
 )
 from tomoseg.quantify.resolution import FEWEST
 from tomoseg.quantify.size_quantities import correlation_lengths, particle_sizes, size_distribution
-from tomoseg.quantify.surfaces import SurfaceSums
 from tomoseg.quantify.transport_quantities import transport_numbers
-from tomoseg.quantify.triple_lines import LineSums
 from tomoseg.volume import Region
 from tomoseg.workflow.quantify_run import Sums
 from tomoseg.workflow.quantify_sizes import SizeSums
@@ -44,6 +43,7 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         *_from_probabilities(segmentation, names),
         *representative_volumes(found.counts, names, voxel=float(np.prod(edges))),
         *interface_areas(counted_blocks, names),
+        *mean_curvatures(counted_blocks, names, voxel_size=edges),
         *euler_densities(
             np.sum([block.euler for block in found.blocks], axis=0), counted_blocks, names, voxel=float(np.prod(edges))
         ),
@@ -77,16 +77,12 @@ def counted(segmentation: Segmentation, found: Sums) -> Counted:
         np.stack([block.counts.profiles[0].sum(axis=1) for block in found.blocks]),
         [block.surfaces for block in found.blocks],
         [block.lines for block in found.blocks],
+        np.stack([block.cubes for block in found.blocks]),
         np.stack(np.unravel_index(np.arange(len(found.blocks)), tuple(counts)), axis=1),
         (float(sizes[0]), float(sizes[1]), float(sizes[2])),
         correlation(segmentation),
-        _at_half(found) if min(segmentation.shape) >= FEWEST else None,
+        reduce(add, (block.at_half for block in found.blocks)) if min(segmentation.shape) >= FEWEST else None,
     )
-
-
-def _at_half(found: Sums) -> tuple[SurfaceSums, LineSums]:
-    surfaces, lines = zip(*(block.at_half for block in found.blocks), strict=True)
-    return reduce(add, surfaces), reduce(add, lines)
 
 
 def correlation(segmentation: Segmentation) -> float:
@@ -161,10 +157,10 @@ def unit_in_words(unit: str) -> str:
 
     Examples
     --------
-    >>> unit_in_words("um/um3"), unit_in_words("1/voxel3")
-    ('µm/µm³', '1/voxel³')
+    >>> unit_in_words("um/um3"), unit_in_words("1/voxel2")
+    ('µm/µm³', '1/voxel²')
     """
-    return unit.replace("um", "µm").replace("3", "³")
+    return unit.replace("um", "µm").replace("2", "²").replace("3", "³")
 
 
 def number(value: float) -> str:

@@ -31,7 +31,14 @@ _WARNING = (
 
 _WITH_SEGMENTATION = (
     "Intervals of fractions, areas and triple lines contain sampling and the segmentation's error as labelled slices "
-    "show it; others have none. They hold as far as those slices are like this volume."
+    "show it, those of mean curvatures sampling only; others have none. They hold as far as those slices are like this "
+    "volume."
+)
+
+_CURVATURE = (
+    "The mean curvature of each phase's surface, above 0 where it bulges outwards: 1/R of a ball, 1/(2R) of a "
+    "cylinder, and its integral per volume. Edges, as at triple lines, count with the angle that they turn by. Where "
+    "half the resolution changes them much, specks and coarse voxels make them rather than the structure."
 )
 
 _TRANSPORT = (
@@ -97,6 +104,7 @@ def as_report(found: Sequence[Measurement], seen: Measured, *, axis: str) -> Rep
                 "Share of the voxels that count, and how it changes along the three axes."),
         Section("Interfaces", [_table(found, ("surface area", "interface area"))], _about_half(found)),
     ]  # fmt: skip
+    sections.append(Section("Mean curvature", [_curvatures(found, by_name, names)], _CURVATURE))
     if any(one.name.startswith("triple-phase") for one in found):
         intro = f"Active: all phases that meet there percolate. The axis that was asked for is {axis}."
         intro = " ".join([intro, *([about] if (about := _about_half(found)) else [])])
@@ -186,6 +194,25 @@ def _correlations(
         )
     columns = ("phase", f"mean, {unit}", *(f"along {axis}, {unit}" for axis in "zyx"))
     return Table(columns, rows, _remarks(one for one in found if one.name.startswith("correlation")))
+
+
+def _curvatures(found: Sequence[Measurement], by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
+    """Return one row a phase."""
+    both = ("mean curvature {}", "integral of mean curvature {} per volume")
+    units = [unit_in_words(by_name[one.format(names[0])].unit) for one in both]
+    rows = []
+    for name in names:
+        cells = []
+        for what, unit in zip(both, units, strict=True):
+            one = by_name[what.format(name)]
+            half = one.settings.get(AT_HALF)
+            cells += ["-" if one.value is None else in_words(one).removesuffix(f" {unit}"),
+                      "-" if half is None or one.value is None else number(float(half))]  # fmt: skip
+        rows.append([name, *cells])
+    half = "at half the resolution"
+    columns = ("phase", f"mean curvature, {units[0]}", half, f"integral per volume, {units[1]}", half)
+    starts = tuple(one.partition(" {}")[0] for one in both)
+    return Table(columns, rows, _remarks(one for one in found if one.name.startswith(starts)))
 
 
 def _remarks(chosen: Iterable[Measurement]) -> str:
@@ -359,7 +386,8 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
     edges = f"of {' x '.join(f'{edge:g}' for edge in size)} µm (z, y, x)" if size else "of unknown size"
     how = f" segmented by tomoseg (model {by})" if by else ""
     interval = (
-        "; 95 % intervals of fractions, areas and lengths by a jackknife over blocks, neighbours' products included"
+        "; 95 % intervals of fractions, areas, lengths and curvatures by a jackknife over blocks, neighbours' products "
+        "included"
         if any(one.interval for one in found)
         else ""
     )
@@ -377,7 +405,10 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
         "voxel faces between two phases, each weighted by the component of the local interface normal along the "
         f"face's own (Lenoir, Malgouyres, Revenu 1996), normals smoothed by a Gaussian of {SURFACE_SIGMA:g} voxels; "
         "lengths of triple-phase boundaries are sums over the voxel edges around which three phases meet, weighted by "
-        f"the component of the local tangent, smoothed by a Gaussian of {LINE_SIGMA:g} voxels. Connectivity is by "
+        f"the component of the local tangent, smoothed by a Gaussian of {LINE_SIGMA:g} voxels. Mean curvatures are "
+        "integrals of mean curvature, edges included, over interface areas, the integrals by Crofton's formula from "
+        "Euler numbers of sections by lattice planes in 13 directions (Legland, Kieu, Devaux 2007, DOI "
+        "10.5566/ias.v26.p83-92). Connectivity is by "
         "voxel faces; a triple-phase boundary is active where all three phases percolate. Mean chord lengths are "
         f"voxels per interface crossing (Torquato 2002, DOI 10.1007/978-1-4757-6355-3){interval}."
         + (_SIZES if sizes else "")

@@ -13,10 +13,11 @@ from jaxtyping import Float64, Int32, Int64, UInt8
 from tomoseg.quantify.chords import PENCIL_VOXELS, Chords, count_chords, pencils
 from tomoseg.quantify.coarse import BlockCells, cell_voxels, count_cells, gather_cells
 from tomoseg.quantify.connectivity import BlockParts, Parts, Status, find_parts, mark_parts, merge, part_status
+from tomoseg.quantify.curvature import count_cubes
 from tomoseg.quantify.euler import euler_numbers
 from tomoseg.quantify.grid import Grid, cut, grown, within
 from tomoseg.quantify.phases import BlockCounts, PhaseCounts, count_block, gather
-from tomoseg.quantify.resolution import full_guard, half_guard, measure_at_half
+from tomoseg.quantify.resolution import HalfSums, full_guard, half_guard, measure_at_half
 from tomoseg.quantify.subvolumes import Transports
 from tomoseg.quantify.surfaces import SurfaceSums, measure_surfaces
 from tomoseg.quantify.triple_lines import LineEdges, LineSums, line_edges, sum_edges
@@ -42,6 +43,8 @@ class BlockSums:
         Euler number of each class, int64 (class,).
     surfaces, lines
         Areas and lengths.
+    cubes
+        How many cubes look like each case, int64 (class, case), for curvatures.
     at_half
         The same by every second voxel along each axis.
     edges, edge_voxels
@@ -57,7 +60,8 @@ class BlockSums:
     euler: Int64[np.ndarray, " class"]
     surfaces: SurfaceSums
     lines: LineSums
-    at_half: tuple[SurfaceSums, LineSums]
+    cubes: Int64[np.ndarray, "class case"]
+    at_half: HalfSums
     edges: LineEdges
     edge_voxels: Int32[np.ndarray, "edge 4 3"]
     parts: BlockParts
@@ -168,6 +172,7 @@ def measure_block(work: Work, number: int) -> BlockSums:
         euler_numbers(labels, n_classes=n, connectivity=6, own=inner),
         measure_surfaces(labels, n_classes=n, voxel_size=work.voxel_size, own=inner),
         sum_edges(edges, labels, n_classes=n, voxel_size=work.voxel_size, own=inner),
+        count_cubes(labels, n_classes=n, own=inner),
         measure_at_half(around, region, wide, n_classes=n, voxel_size=work.voxel_size),
         edges,
         edges.voxels + start,
