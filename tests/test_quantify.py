@@ -201,6 +201,24 @@ def test_sizes_bring_particles_and_correlation_for_any_blocks_and_workers(tmp_pa
     assert not [name for name in found if not name.startswith(starts)]
 
 
+def test_particles_and_balls_have_intervals_in_all_that_is_written(tmp_path: Path):
+    cells = np.random.default_rng(0).random((12, 12, 12)) < 0.1
+    source = write(tmp_path / "cubes.tif", np.kron(cells, np.ones((3, 3, 3))))
+    assert quantify(source, "-o", tmp_path / "q", "--sizes", "--voxel-size", 0.5, "--block", 18) == 0
+    found = numbers(tmp_path / "q")
+    rows = {row["name"]: row for row in csv.DictReader((tmp_path / "q/quantities.csv").open())}
+    page = (tmp_path / "q" / "report.html").read_text()
+    names = ["particles class_1 per volume", "particle diameter class_1 median by number", "median diameter class_1",
+             "particle diameter class_1 D50 by volume"]  # fmt: skip
+    for name in names:
+        low, high = found[name]["interval"]
+        assert low <= found[name]["value"] <= high, name
+        assert found[name]["interval_contains"].startswith("sampling only")
+        assert float(rows[name]["low"]) == low and f"{low:#.4g}".rstrip(".") in page
+    assert found["particle diameter class_0 D50 by volume"]["interval"] is None
+    assert "Woodruff" in page
+
+
 def test_areas_and_lines_are_those_of_the_phantom_s_fields(measured: Path):
     truth = sum_of_truth()
     found = numbers(measured)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tomoseg.intervals import correlation_length
 from tomoseg.quantify import Measurement
-from tomoseg.quantify.grid import Edges, Shape
+from tomoseg.quantify.grid import Edges, Grid
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.quantities import (
     Counted,
@@ -51,7 +51,7 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         *line_activity(found.activity, counted_blocks, names),
         *connectivities(found.parts, names),
         *chord_lengths(found.chords, edges, names),
-        *(_of_sizes(found.sizes, counted_blocks, names, shape=segmentation.shape, edges=edges) if found.sizes else []),
+        *(_of_sizes(found.sizes, counted_blocks, names, grid=found.grid, edges=edges) if found.sizes else []),
         *(transport_numbers(found.transport, counted_blocks, names) if found.transport else []),
     ]
 
@@ -61,10 +61,10 @@ def names_of(segmentation: Segmentation) -> Names:
     return Names(tuple(item.name for item in segmentation.classes), "um" if segmentation.voxel_size_um else "voxel")
 
 
-def _of_sizes(sizes: SizeSums, counted: Counted, names: Names, *, shape: Shape, edges: Edges) -> list[Measurement]:
+def _of_sizes(sizes: SizeSums, counted: Counted, names: Names, *, grid: Grid, edges: Edges) -> list[Measurement]:
     return [
-        *size_distribution(sizes.balls, names),
-        *particle_sizes(sizes.particles, names, runs=sizes.runs, shape=shape, voxel_size_um=edges),
+        *size_distribution(sizes.balls, counted, names),
+        *particle_sizes(sizes.particles, counted, names, runs=sizes.runs, grid=grid, voxel_size_um=edges),
         *correlation_lengths(sizes.pairs, counted, names, voxel_size_um=edges),
     ]
 
