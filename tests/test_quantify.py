@@ -319,6 +319,10 @@ def test_an_absent_phase_and_a_single_slice_are_marked_not_defined(phantom: Path
     assert quantify(phantom, "-o", tmp_path / "flat", *CLASSES, "--roi", "3:4,:,:") == 0
     flat = numbers(tmp_path / "flat")
     assert flat["triple-phase boundary density"]["note"] == "not defined: the volume is one voxel thick along z"
+    for what in ("percolating fraction YSZ along z", "dead-ended fraction YSZ along z", "isolated fraction YSZ"):
+        assert flat[what]["value"] is None
+        assert flat[what]["note"] == "not defined: the volume is one voxel thick along z"
+    assert flat["percolating fraction YSZ along y"]["value"] is not None
     assert "NaN" not in (tmp_path / "flat" / "quantities.json").read_text()
 
 

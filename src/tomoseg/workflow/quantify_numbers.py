@@ -49,7 +49,7 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         ),
         *triple_lines(counted_blocks, names),
         *line_activity(found.activity, counted_blocks, names),
-        *connectivities(found.parts, names),
+        *connectivities(found.parts, counted_blocks, names),
         *chord_lengths(found.chords, edges, names),
         *(_of_sizes(found.sizes, counted_blocks, names, grid=found.grid, edges=edges) if found.sizes else []),
         *(transport_numbers(found.transport, counted_blocks, names) if found.transport else []),

@@ -309,16 +309,17 @@ def _other(one: Measurement) -> str:
 
 def _shares(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
     """Return one row a phase and axis."""
-    rows = []
+    rows, remarks = [], ["Parts are connected by voxel faces"]
     for name in names:
         for axis in "zyx":
             shown = [by_name[f"{what} {name} along {axis}"] for what in ("percolating fraction", "dead-ended fraction")]
             shown.append(by_name[f"isolated fraction {name}"])
+            remarks += [one.note for one in shown if one.note and one.note != WHOLE]
             known = [one.value for one in shown if one.value is not None]
             cut = number(max(0.0, round(1 - sum(known), 12))) if len(known) == len(shown) else "-"
             rows.append([f"{name} along {axis}", *(_or_dash(one) for one in shown), cut])
     columns = ("phase", "percolating", "dead-ended", "isolated", "cut off at the sides")
-    return Table(columns, rows, "Parts are connected by voxel faces.")
+    return Table(columns, rows, "; ".join(dict.fromkeys(remarks)))
 
 
 def _chords(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
