@@ -308,6 +308,19 @@ def test_what_a_mask_or_an_excluded_class_hides_counts_nowhere(phantom: Path, tm
         assert masked[name]["value"] == pytest.approx(cut[name]["value"], rel=1e-5), name
 
 
+def test_a_mask_of_a_picture_a_slice_is_decoded_once(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from tomoseg import field_of_view
+
+    decoded, found = [], field_of_view._nonzero
+    monkeypatch.setattr(field_of_view, "_nonzero", lambda pictures, z: decoded.append(z) or found(pictures, z))
+    mask = np.tile(np.arange(96) < 40, (48, 96, 1)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    words = (phantom, "-o", tmp_path / "m", *CLASSES, "--mask", tmp_path / "mask.tif", "--block", 24)
+    assert quantify(*words) == 0
+    # by the one that plans and the one that measures
+    assert max(decoded.count(z) for z in range(48)) <= 2
+
+
 def test_an_absent_phase_and_a_single_slice_are_marked_not_defined(phantom: Path, tmp_path: Path):
     words = ("--classes", "pore=0", "YSZ=128", "Ni=255", "crack=9")
     assert quantify(phantom, "-o", tmp_path / "q", *words) == 0
