@@ -377,6 +377,8 @@ def test_scores_of_labelled_slices_widen_intervals_and_correct_numbers(tmp_path:
     ("words", "says"),
     [
         (("--voxel-size", 0), "takes one length above 0"),
+        (("--voxel-size", "18xm"), "18xm is no voxel size; it takes one length above 0, or three along z, y and x, in"),
+        (("--voxel-size", "18nm", 2), "18nm 2 is no voxel size"),
         (("--exclude", "glass"), "--exclude glass: there is no such class; the classes are pore, YSZ, Ni"),
         (("--classes", "pore=0", "YSZ=128"), "holds values that are no class: 255"),
         (("--block", 4), "greater than or equal to 16"),
@@ -388,6 +390,14 @@ def test_wrong_input_is_one_clear_line(words, says, phantom: Path, tmp_path: Pat
     complaint = capsys.readouterr().err.strip().splitlines()
     assert says in complaint[-1]
     assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("words", [("20nm",), ("0.02um",), ("0.02 µm",), ("20", "20", "20", "nm"), (0.02,)])
+def test_a_voxel_size_is_read_with_its_unit(words, tmp_path: Path):
+    source = write(tmp_path / "slab.tif", np.indices((8, 8, 8))[1] // 4)
+    assert quantify(source, "-o", tmp_path / "q", "--voxel-size", *words) == 0
+    one = numbers(tmp_path / "q")["interface area class_0-class_1 per volume"]
+    assert (one["value"], one["unit"]) == (pytest.approx(1 / 7 / 0.02), "1/um")
 
 
 def test_slices_far_apart_are_no_volume_unless_their_distance_is_stated(tmp_path: Path, capsys):
