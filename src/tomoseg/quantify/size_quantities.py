@@ -27,8 +27,9 @@ _SPLIT = f"watershed on the distance to other phases, split at necks {100 * SHAR
 _WEIGHTED = "sphere of the particle's volume; whole particles, weighted against the border's cut"
 _DRAWN = 64
 _TOO_LITTLE, _ENOUGH = 0.5, 0.8
-_FEW = 20  # particles, of which sizes are hardly those of the material
 """Of a phase, made up by whole particles with their weights: the rest is in particles that are never seen whole."""
+
+_FEW = 20  # particles, of which sizes are hardly those of the material
 
 
 def size_distribution(balls: Sequence[Sizes], counted: Counted, names: Names) -> list[Measurement]:
