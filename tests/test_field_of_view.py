@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from tomoseg.errors import VolumeError
-from tomoseg.field_of_view import auto_mask, everything, load_mask, same_for_all
+from tomoseg.field_of_view import FieldOfView, auto_mask, everything, kept, load_mask, same_for_all
 from tomoseg.volume import ArrayVolume, open_volume, read_slice
 
 Y, X = np.indices((81, 91))
@@ -31,6 +31,29 @@ def test_one_picture_is_the_mask_of_all_slices(tmp_path: Path) -> None:
     view = load_mask(tmp_path / "m.tif", (5, 81, 91))
     assert view.shape == (5, 81, 91)
     assert all(np.array_equal(view.inside(z), DISC) for z in range(5))
+
+
+@pytest.mark.parametrize(("limit", "found"), [(10_000, [0, 1, 2]), (0, [0, 1, 2, 0, 1, 2]), (400, [0, 1, 2, 0, 1, 2])])
+def test_masks_are_found_once_within_what_they_may_take(limit: int, found: list[int]) -> None:
+    masks, asked = np.random.default_rng(0).random((3, 40, 43)) < 0.5, []
+
+    def source(z: int) -> np.ndarray:
+        asked.append(z)
+        return masks[z]
+
+    view = kept(FieldOfView((3, 40, 43), source), limit_bytes=limit)
+    for z in (0, 1, 2, 0, 1, 2):
+        assert np.array_equal(view.inside(z), masks[z])
+    assert asked == found  # 240 bytes a mask; going round and round, the least used is the next
+
+
+def test_the_least_used_mask_makes_room() -> None:
+    asked: list[int] = []
+    masks = np.random.default_rng(0).random((3, 40, 43)) < 0.5
+    view = kept(FieldOfView((3, 40, 43), lambda z: asked.append(z) or masks[z]), limit_bytes=600)
+    for z in (0, 1, 0, 2, 0, 1):
+        view.inside(z)
+    assert asked == [0, 1, 2, 1]
 
 
 def test_a_stack_masks_slice_by_slice(tmp_path: Path) -> None:

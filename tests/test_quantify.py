@@ -220,6 +220,24 @@ def test_sizes_bring_particles_and_correlation_for_any_blocks_and_workers(tmp_pa
     assert not [name for name in found if not name.startswith(starts)]
 
 
+def test_particles_and_balls_have_intervals_in_all_that_is_written(tmp_path: Path):
+    cells = np.random.default_rng(0).random((12, 12, 12)) < 0.1
+    source = write(tmp_path / "cubes.tif", np.kron(cells, np.ones((3, 3, 3))))
+    assert quantify(source, "-o", tmp_path / "q", "--sizes", "--voxel-size", 0.5, "--block", 18) == 0
+    found = numbers(tmp_path / "q")
+    rows = {row["name"]: row for row in csv.DictReader((tmp_path / "q/quantities.csv").open())}
+    page = (tmp_path / "q" / "report.html").read_text()
+    names = ["particles class_1 per volume", "particle diameter class_1 median by number", "median diameter class_1",
+             "particle diameter class_1 D50 by volume"]  # fmt: skip
+    for name in names:
+        low, high = found[name]["interval"]
+        assert low <= found[name]["value"] <= high, name
+        assert found[name]["interval_contains"].startswith("sampling only")
+        assert float(rows[name]["low"]) == low and f"{low:#.4g}".rstrip(".") in page
+    assert found["particle diameter class_0 D50 by volume"]["interval"] is None
+    assert "Woodruff" in page
+
+
 def test_areas_and_lines_are_those_of_the_phantom_s_fields(measured: Path):
     truth = sum_of_truth()
     found = numbers(measured)
@@ -310,6 +328,19 @@ def test_what_a_mask_or_an_excluded_class_hides_counts_nowhere(phantom: Path, tm
         assert masked[name]["value"] == pytest.approx(cut[name]["value"], rel=1e-5), name
 
 
+def test_a_mask_of_a_picture_a_slice_is_decoded_once(phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from tomoseg import field_of_view
+
+    decoded, found = [], field_of_view._nonzero
+    monkeypatch.setattr(field_of_view, "_nonzero", lambda pictures, z: decoded.append(z) or found(pictures, z))
+    mask = np.tile(np.arange(96) < 40, (48, 96, 1)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "mask.tif", mask, photometric="minisblack")
+    words = (phantom, "-o", tmp_path / "m", *CLASSES, "--mask", tmp_path / "mask.tif", "--block", 24)
+    assert quantify(*words) == 0
+    # by the one that plans and the one that measures
+    assert max(decoded.count(z) for z in range(48)) <= 2
+
+
 def test_an_absent_phase_and_a_single_slice_are_marked_not_defined(phantom: Path, tmp_path: Path):
     words = ("--classes", "pore=0", "YSZ=128", "Ni=255", "crack=9")
     assert quantify(phantom, "-o", tmp_path / "q", *words) == 0
@@ -329,6 +360,10 @@ def test_an_absent_phase_and_a_single_slice_are_marked_not_defined(phantom: Path
     whole = numbers(tmp_path / "alone")
     assert whole["integral of mean curvature a per volume"]["value"] == 0
     assert whole["mean curvature a"]["note"] == "not defined: a has no surface"
+    for what in ("percolating fraction YSZ along z", "dead-ended fraction YSZ along z", "isolated fraction YSZ"):
+        assert flat[what]["value"] is None
+        assert flat[what]["note"] == "not defined: the volume is one voxel thick along z"
+    assert flat["percolating fraction YSZ along y"]["value"] is not None
     assert "NaN" not in (tmp_path / "flat" / "quantities.json").read_text()
 
 
@@ -370,6 +405,8 @@ def test_scores_of_labelled_slices_widen_intervals_and_correct_numbers(tmp_path:
     ("words", "says"),
     [
         (("--voxel-size", 0), "takes one length above 0"),
+        (("--voxel-size", "18xm"), "18xm is no voxel size; it takes one length above 0, or three along z, y and x, in"),
+        (("--voxel-size", "18nm", 2), "18nm 2 is no voxel size"),
         (("--exclude", "glass"), "--exclude glass: there is no such class; the classes are pore, YSZ, Ni"),
         (("--classes", "pore=0", "YSZ=128"), "holds values that are no class: 255"),
         (("--block", 4), "greater than or equal to 16"),
@@ -381,6 +418,14 @@ def test_wrong_input_is_one_clear_line(words, says, phantom: Path, tmp_path: Pat
     complaint = capsys.readouterr().err.strip().splitlines()
     assert says in complaint[-1]
     assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize("words", [("20nm",), ("0.02um",), ("0.02 µm",), ("20", "20", "20", "nm"), (0.02,)])
+def test_a_voxel_size_is_read_with_its_unit(words, tmp_path: Path):
+    source = write(tmp_path / "slab.tif", np.indices((8, 8, 8))[1] // 4)
+    assert quantify(source, "-o", tmp_path / "q", "--voxel-size", *words) == 0
+    one = numbers(tmp_path / "q")["interface area class_0-class_1 per volume"]
+    assert (one["value"], one["unit"]) == (pytest.approx(1 / 7 / 0.02), "1/um")
 
 
 def test_slices_far_apart_are_no_volume_unless_their_distance_is_stated(tmp_path: Path, capsys):

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,6 +49,23 @@ def test_a_report_is_not_replaced_without_being_asked(tmp_path):
     assert (tmp_path / "report.html").read_text() == before
     write_report(tmp_path, report(), force=True)
     assert (tmp_path / "figures/worst.png").read_bytes() == report().pictures[0].png
+
+
+def test_figures_that_the_new_report_does_not_have_go_and_nothing_else_does(tmp_path):
+    first = report()
+    more = [replace(picture(), name=name) for name in ("sizes", "touched", "gone")]
+    write_report(tmp_path, replace(first, sections=[*first.sections, Section("More", more)]))
+    figures_folder = tmp_path / "figures"
+    (figures_folder / "touched.png").write_bytes(b"mine")
+    (figures_folder / "gone.png").unlink()
+    (figures_folder / "copy.png").write_bytes(more[0].png)
+    (tmp_path / "sizes.png").write_bytes(more[0].png)
+    write_report(tmp_path, first, force=True)
+    assert sorted(path.name for path in figures_folder.iterdir()) == ["copy.png", "touched.png", "worst.png"]
+    assert (tmp_path / "sizes.png").exists()
+    (tmp_path / "report.html").write_text("a page of somebody else, figures/copy.png in it")
+    write_report(tmp_path, first, force=True)
+    assert (figures_folder / "copy.png").exists()
 
 
 def test_numbers_that_are_not_finite_become_null(tmp_path):

@@ -6,8 +6,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
+from tomoseg.cli import run
 from tomoseg.volume import Region, open_volume
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.workflow import convert
@@ -64,3 +66,17 @@ def test_chunks_thicker_than_the_most_memory_are_decoded_once_for_each_part(
     volume = stored(tmp_path / "a.h5", 20)
     assert convert.slab_depth(volume, SLICE) == 10
     assert decoded(volume, Region.whole(GREY.shape)) == [2, 2, 1]
+
+
+@pytest.mark.parametrize("words", [("18nm",), ("0.018um",), ("0.018", "um"), ("0.018",)])
+def test_a_voxel_size_is_stated_with_or_without_its_unit(words: tuple[str, ...], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREY[:2])
+    assert run(["convert", str(tmp_path / "a.tif"), str(tmp_path / "b.zarr"), "--quiet", "--voxel-size", *words]) == 0
+    assert open_volume(tmp_path / "b.zarr").voxel_size_um == (0.018, 0.018, 0.018)
+
+
+def test_what_is_no_voxel_size_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREY[:2])
+    assert run(["convert", str(tmp_path / "a.tif"), str(tmp_path / "b.zarr"), "--voxel-size", "18ym"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "18ym is no voxel size; it takes one length above 0, or three" in line and "18nm" in line

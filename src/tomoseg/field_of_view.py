@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +19,7 @@ from tomoseg.volume.turned import Axis, turn_shape
 
 Mask = Bool[np.ndarray, "y x"]
 
+_KEPT_BYTES = 32_000_000
 _SAMPLED = 16
 _LEAST_SHARE = 1e-3
 _FEWEST_CORNERS = 2
@@ -132,6 +135,44 @@ def load_mask(path: Path, shape: tuple[int, int, int], *, opening: Opening = AS_
     if len(pictures) == 1:
         return same_for_all(_nonzero(pictures, 0), shape=shape)
     return FieldOfView(shape, partial(_nonzero, pictures))
+
+
+class _Kept:
+    """Masks by slice, found once and kept as compressed bits up to a number of bytes, least used out first."""
+
+    def __init__(self, source: Callable[[int], Mask], *, width: int, limit_bytes: int) -> None:
+        self._source, self._width, self._limit = source, width, limit_bytes
+        self._masks: OrderedDict[int, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, z: int) -> Mask:
+        packed = self._masks.pop(z, None)
+        if packed is None:
+            mask = self._source(z)
+            packed = zlib.compress(np.packbits(mask, axis=1).tobytes(), 1)
+            self._bytes += len(packed)
+        else:
+            bits = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(-1, -(-self._width // 8))
+            mask = np.unpackbits(bits, axis=1, count=self._width).astype(np.bool_)
+        self._masks[z] = packed
+        while self._bytes > self._limit:
+            self._bytes -= len(self._masks.popitem(last=False)[1])
+        return mask
+
+
+def kept(view: FieldOfView, *, limit_bytes: int = _KEPT_BYTES) -> FieldOfView:
+    """Return a field of view whose masks are found once, for who asks again and again: block by block.
+
+    They are kept as compressed bits: a mask of 2000 x 2000 pixels with a smooth outline takes some 10 kB.
+
+    Parameters
+    ----------
+    view
+        Where the masks come from.
+    limit_bytes
+        What they may take; beyond it the least used are found again.
+    """
+    return replace(view, source=_Kept(view.source, width=view.shape[2], limit_bytes=limit_bytes))
 
 
 def auto_mask(volume: Volume) -> Mask:

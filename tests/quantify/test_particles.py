@@ -6,18 +6,27 @@ from tomoseg.labels import UNLABELLED
 from tomoseg.quantify.grid import cut
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.particles import Particles, seen_whole, volume_shares, weighted_quantile, window_runs
+from tomoseg.quantify.quantities import Counted
 from tomoseg.quantify.size_quantities import particle_sizes
 from tomoseg.quantify.watershed import find_basins, join
 
 
-def sizes(labels, voxel_size=(1.0, 1.0, 1.0)):
+def counted(labels, grid, correlation=1.0):
+    voxels = np.stack([np.bincount(labels[block.slices].ravel(), minlength=256)[:2] for block in grid])
+    cells = np.stack(np.unravel_index(np.arange(len(grid)), grid.counts), axis=1)
+    z, y, x = np.array(labels.shape) / grid.counts
+    return Counted(voxels, [], [], cells, (float(z), float(y), float(x)), correlation)
+
+
+def sizes(labels, voxel_size=(1.0, 1.0, 1.0), edge=60):
+    grid = cut(labels.shape, edge=edge)
     blocks = [
         find_basins(lambda region: labels[region.slices].copy(), block, shape=labels.shape, voxel_size_um=voxel_size)
-        for block in cut(labels.shape, edge=60)
+        for block in grid
     ]
     runs = [window_runs(labels, axis=axis) for axis in range(3)]
-    found = particle_sizes(join(blocks, voxel_size_um=voxel_size), Names(("rest", "grain"), "um"), runs=runs,
-                           shape=labels.shape, voxel_size_um=voxel_size)  # fmt: skip
+    particles, names = join(blocks, voxel_size_um=voxel_size), Names(("rest", "grain"), "um")
+    found = particle_sizes(particles, counted(labels, grid), names, runs=runs, grid=grid, voxel_size_um=voxel_size)
     return {one.name.removeprefix("particle diameter "): one for one in found}
 
 
@@ -78,5 +87,6 @@ def test_what_is_too_large_for_the_volume_is_not_measured_by_its_specks():
 def test_quantiles_and_shares_are_those_counted_by_hand():
     values, weights = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 1.0, 1.0, 7.0])
     assert [weighted_quantile(values, weights, share) for share in (0.1, 0.25, 0.3, 0.31)] == [1, 3, 3, 4]
-    four = Particles(values, np.array([4, 3, 2, 1]), np.array([1.0, 1, 1, 1]), 1.0)
+    low, high = np.ones((4, 3), np.int64), np.full((4, 3), 2)
+    four = Particles(values, np.array([4, 3, 2, 1]), np.array([1.0, 1, 1, 1]), 1.0, low, high)
     np.testing.assert_allclose(volume_shares(four, np.array([0.5, 1, 1.5, 4, 5])), [1, 1, 0.6, 0.1, 0])

@@ -14,8 +14,8 @@ from tomoseg.quantify.sizes import (
     cover_block,
     covered_shares,
     default_radii,
+    exceeded_diameter,
     largest_distance,
-    median_diameter,
 )
 
 CUBIC = (1.0, 1.0, 1.0)
@@ -148,11 +148,13 @@ def test_balls_of_a_voxel_cover_all_and_larger_ones_less(volume, voxel_size):
     np.testing.assert_array_equal(sizes.covered[:, 0], sizes.voxels)
 
 
-def test_the_median_lies_between_the_radii_around_one_half():
+def test_the_diameter_that_a_share_exceeds_lies_between_the_radii_around_it():
     sizes = Sizes(np.array([1.0, 2.0, 4.0]), np.array([10, 0, 10]), np.array([[10, 8, 2], [0, 0, 0], [10, 9, 6]]))
-    assert median_diameter(sizes, index=0) == pytest.approx(6.0)
-    assert median_diameter(sizes, index=1) is None
-    assert median_diameter(sizes, index=2) is None
+    assert exceeded_diameter(sizes, index=0, share=0.5) == pytest.approx(6.0)
+    assert exceeded_diameter(sizes, index=0, share=0.9) == pytest.approx(3.0)
+    assert exceeded_diameter(sizes, index=0, share=0.1) is None
+    assert exceeded_diameter(sizes, index=1, share=0.5) is None
+    assert exceeded_diameter(sizes, index=2, share=0.5) is None
 
 
 def test_a_phase_that_is_alone_is_as_large_as_is_looked_for():

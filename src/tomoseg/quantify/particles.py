@@ -25,6 +25,8 @@ QUANTILES = (0.1, 0.5, 0.9)
 Runs = Int64[np.ndarray, "_"]
 """Number of runs inside the mask by their length in voxels."""
 
+Weights = Float64[np.ndarray, " particle"]
+
 
 def window_runs(labels: Labels, *, axis: int) -> Runs:
     """Count the runs of voxels inside the mask along an axis of a block that is whole along it.
@@ -69,12 +71,16 @@ class Particles:
     made_up
         Of the class's voxels, the share that they make up with their weights: about 1, less where some particles are
         too large to be seen whole; None for a class that is absent.
+    low, high
+        First voxel along (z, y, x), and the one after the last, int64 (particle, axis).
     """
 
     diameters_um: Float64[np.ndarray, " particle"]
     voxels: Int64[np.ndarray, " particle"]
-    weights: Float64[np.ndarray, " particle"]
+    weights: Weights
     made_up: float | None
+    low: Int64[np.ndarray, "particle axis"]
+    high: Int64[np.ndarray, "particle axis"]
 
 
 def whole_particles(found: Basins, *, index: int, runs: Sequence[Runs], shape: Shape, voxel_um3: float) -> Particles:
@@ -102,6 +108,8 @@ def whole_particles(found: Basins, *, index: int, runs: Sequence[Runs], shape: S
         whole.voxels,
         weights,
         float(weights @ whole.voxels) / total if total else None,
+        whole.low,
+        whole.high,
     )
 
 
@@ -146,7 +154,8 @@ def volume_shares(
 
     Examples
     --------
-    >>> two = Particles(np.array([1.0, 2.0]), np.array([1, 8]), np.ones(2), 1.0)
+    >>> low, high = np.array([[1, 1, 1], [3, 3, 3]]), np.array([[2, 2, 2], [5, 5, 5]])
+    >>> two = Particles(np.array([1.0, 2.0]), np.array([1, 8]), np.ones(2), 1.0, low, high)
     >>> volume_shares(two, np.array([1.0, 1.5, 2.5])).round(3)
     array([1.   , 0.889, 0.   ])
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -48,14 +48,14 @@ class Counted:
         Of each class in each block, int64 (block, class).
     surfaces, lines
         One a block.
-    cubes
-        How many cubes look like each case in each block, int64 (block, class, case).
     cells
         Place of each block in the grid of blocks, int64 (block, axis).
     edges
         Mean edges of a block along (z, y, x), in voxels.
     correlation
         Correlation length of the classes in voxels.
+    cubes
+        How many cubes look like each case in each block, int64 (block, class, case); none where it is not asked for.
     at_half
         Sums of the whole by every second voxel along each axis; None where there are too few.
     """
@@ -63,10 +63,10 @@ class Counted:
     voxels: Int64[np.ndarray, "block class"]
     surfaces: Sequence[SurfaceSums]
     lines: Sequence[LineSums]
-    cubes: Int64[np.ndarray, "block class case"]
     cells: Int64[np.ndarray, "block axis"]
     edges: tuple[float, float, float]
     correlation: float
+    cubes: Int64[np.ndarray, "block class case"] = field(default_factory=lambda: np.zeros((0, 0, CASES), np.int64))
     at_half: HalfSums | None = None
 
     def spread(self, sums: Float64[np.ndarray, "block sum"], statistic: Callable[[Sums], Values]) -> Spread:
@@ -257,19 +257,27 @@ def line_activity(
     return found
 
 
-def connectivities(parts: Parts, names: Names) -> list[Measurement]:
-    """Return for each class how many parts it has, and how much of it percolates, ends dead or is isolated."""
+def connectivities(parts: Parts, counted: Counted, names: Names) -> list[Measurement]:
+    """Return for each class how many parts it has, and how much of it percolates, ends dead or is isolated.
+
+    Along an axis along which the volume is one voxel thick each part touches both faces, and that tells nothing.
+    """
+    thin = {axis: _one_voxel(axis) for axis in _flat_axes(counted)}
     found = []
     for name, one in zip(names.classes, connectivity(parts, n_classes=len(names.classes)), strict=True):
-        shares = [(f"isolated fraction {name}", one.share(one.isolated))]
-        for axis, (through, dead) in enumerate(zip(one.percolating, one.dead_ended, strict=True)):
-            shares.append((f"percolating fraction {name} along {AXES[axis]}", one.share(through)))
-            shares.append((f"dead-ended fraction {name} along {AXES[axis]}", one.share(dead)))
-        numbers = [(f"number of parts {name}", float(one.parts) if one.voxels else None), *shares]
-        found += [
-            Measurement(name=what, value=value, unit="1", method=_FACES, note=absent(name) if value is None else WHOLE)
-            for what, value in numbers
+        numbers: list[tuple[str, float | None, str | None]]
+        numbers = [
+            (f"number of parts {name}", float(one.parts) if one.voxels else None, None),
+            (f"isolated fraction {name}", one.share(one.isolated), flat(counted)),
         ]
+        for axis, (through, dead) in enumerate(zip(one.percolating, one.dead_ended, strict=True)):
+            numbers.append((f"percolating fraction {name} along {AXES[axis]}", one.share(through), thin.get(axis)))
+            numbers.append((f"dead-ended fraction {name} along {AXES[axis]}", one.share(dead), thin.get(axis)))
+        for what, value, no in numbers:
+            why_not = absent(name) if value is None else no
+            found.append(
+                Measurement(name=what, value=None if why_not else value, unit="1", method=_FACES, note=why_not or WHOLE)
+            )
     return found
 
 
@@ -346,5 +354,13 @@ def _no_area(counted: Counted, classes: Sequence[int], names: Names) -> str | No
 
 def flat(counted: Counted) -> str | None:
     """Return along which axis the volume is a single slice, where nothing of three dimensions is defined."""
-    flat = [axis for axis in range(3) if round(counted.edges[axis] * (counted.cells[:, axis].max() + 1)) == 1]
-    return f"not defined: the volume is one voxel thick along {AXES[flat[0]]}" if flat else None
+    flat = _flat_axes(counted)
+    return _one_voxel(flat[0]) if flat else None
+
+
+def _flat_axes(counted: Counted) -> list[int]:
+    return [axis for axis in range(3) if round(counted.edges[axis] * (counted.cells[:, axis].max() + 1)) == 1]
+
+
+def _one_voxel(axis: int) -> str:
+    return f"not defined: the volume is one voxel thick along {AXES[axis]}"

@@ -61,6 +61,10 @@ class Spread:
     why_not: str | None = None
 
 
+NOTHING = Spread(np.full(1, np.nan), np.full(1, np.nan), np.full(1, np.nan), 0)
+"""Of one number that there is not."""
+
+
 def jackknife(
     blocks: Float64[np.ndarray, "block sum"],
     statistic: Callable[[Sums], Values],

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from tomoseg.quantify.correlation import Pairs, covariance, decay_lags, two_point
-from tomoseg.quantify.grid import Edges, Shape
+from tomoseg.quantify.grid import Edges, Grid
 from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.names import Names
-from tomoseg.quantify.particles import QUANTILES, Particles, Runs, volume_shares, weighted_quantile, whole_particles
+from tomoseg.quantify.particles import QUANTILES, Particles, Runs, volume_shares, whole_particles
 from tomoseg.quantify.quantities import AXES, TORQUATO, WHOLE, Counted, absent, sampled
-from tomoseg.quantify.sampling import Sums, Values
-from tomoseg.quantify.sizes import Sizes, covered_shares, median_diameter
+from tomoseg.quantify.sampling import NOTHING, Spread, Sums, Values
+from tomoseg.quantify.size_intervals import median_spread, number_spread, quantile_spreads
+from tomoseg.quantify.sizes import Sizes, covered_shares, exceeded_diameter
 from tomoseg.quantify.watershed import SHARE, Basins
 
 _HILDEBRAND = "Hildebrand, Ruegsegger 1997, DOI 10.1046/j.1365-2818.1997.1340694.x"
@@ -23,66 +27,104 @@ _SPLIT = f"watershed on the distance to other phases, split at necks {100 * SHAR
 _WEIGHTED = "sphere of the particle's volume; whole particles, weighted against the border's cut"
 _DRAWN = 64
 _TOO_LITTLE, _ENOUGH = 0.5, 0.8
-_FEW = 20  # particles, of which sizes are hardly those of the material
 """Of a phase, made up by whole particles with their weights: the rest is in particles that are never seen whole."""
 
+_FEW = 20  # particles, of which sizes are hardly those of the material
 
-def size_distribution(sizes: Sizes, names: Names) -> list[Measurement]:
-    """Return the median diameter of each class, and the share of it in balls of each diameter as its setting."""
-    found = []
-    for index, name in enumerate(names.classes):
-        shares, median = covered_shares(sizes, index=index), median_diameter(sizes, index=index)
-        missing = not sizes.voxels[index]
-        found.append(
-            Measurement(
-                name=f"median diameter {name}",
-                value=median,
-                unit=names.length,
-                method="diameter that half of the phase exceeds in local thickness",
-                source=_HILDEBRAND,
-                settings={} if missing else {"diameters": (2 * sizes.radii_um).tolist(), "covered": shares.tolist()},
-                note=absent(name)
-                if missing
-                else WHOLE
-                if median is not None
-                else "not defined: outside the balls tried",
-            )
-        )
-    return found
+
+def size_distribution(balls: Sequence[Sizes], counted: Counted, names: Names) -> list[Measurement]:
+    """Return the median diameter of each class, and the share of it in balls of each diameter as its setting.
+
+    Parameters
+    ----------
+    balls
+        What balls cover in each block.
+    counted
+        How far apart blocks are independent.
+    names
+        Of the classes.
+    """
+    return [_median(reduce(add, balls), balls, index, counted, names) for index in range(len(names.classes))]
+
+
+def _median(whole: Sizes, balls: Sequence[Sizes], index: int, counted: Counted, names: Names) -> Measurement:
+    name, there = names.classes[index], bool(whole.voxels[index])
+    known = exceeded_diameter(whole, index=index, share=0.5) is not None
+    shares = covered_shares(whole, index=index)
+    return sampled(
+        f"median diameter {name}",
+        median_spread(balls, index=index, counted=counted) if known else NOTHING,
+        0,
+        unit=names.length,
+        method="diameter that half of the phase exceeds in local thickness",
+        source=_HILDEBRAND,
+        why_not=None if known else "not defined: outside the balls tried" if there else absent(name),
+        settings={"diameters": (2 * whole.radii_um).tolist(), "covered": shares.tolist()} if there else {},
+    )
 
 
 def particle_sizes(
-    found: Basins, names: Names, *, runs: Sequence[Runs], shape: Shape, voxel_size_um: Edges
+    found: Basins, counted: Counted, names: Names, *, runs: Sequence[Runs], grid: Grid, voxel_size_um: Edges
 ) -> list[Measurement]:
-    """Return the number of particles of each class per volume, and their diameters."""
+    """Return the number of particles of each class per volume, and their diameters.
+
+    Parameters
+    ----------
+    found
+        The particles of the volume.
+    counted
+        The blocks' voxels, and how far apart blocks are independent.
+    names
+        Of the classes.
+    runs
+        Of the mask along z, y and x.
+    grid
+        The blocks.
+    voxel_size_um
+        Edge lengths of a voxel along (z, y, x) in micrometres.
+    """
     voxel = float(np.prod(voxel_size_um))
     window = voxel * float(runs[0] @ np.arange(len(runs[0])))
     measured = []
     for index, name in enumerate(names.classes):
-        its = whole_particles(found, index=index, runs=runs, shape=shape, voxel_um3=voxel)
-        measured += _of_class(its, name, unit=names.length, window_um3=window)
+        its = whole_particles(found, index=index, runs=runs, shape=grid.shape, voxel_um3=voxel)
+        measured += _of_class(its, name, counted, grid=grid, unit=names.length, window_um3=window)
     return measured
 
 
-def _of_class(its: Particles, name: str, *, unit: str, window_um3: float) -> list[Measurement]:
+def _of_class(
+    its: Particles, name: str, counted: Counted, *, grid: Grid, unit: str, window_um3: float
+) -> list[Measurement]:
     note, there = _about(its, name), its.made_up is not None
     known = its.made_up is not None and its.made_up >= _TOO_LITTLE
-    numbers: list[tuple[str, float | None, str, str]] = [
-        (f"particles {name} wholly inside", float(len(its.voxels)) if there else None, "1", _SPLIT),
-        (f"particles {name} per volume", float(its.weights.sum()) / window_um3 if known else None, f"1/{unit}3",
-         f"{_SPLIT}; whole particles, weighted against the border's cut"),
-    ]  # fmt: skip
-    for share in QUANTILES:
-        value = weighted_quantile(its.diameters_um, its.weights * its.voxels, share) if known else None
-        numbers.append((f"particle diameter {name} D{100 * share:.0f} by volume", value, unit, _WEIGHTED))
-    value = weighted_quantile(its.diameters_um, its.weights, 0.5) if known else None
-    numbers.append((f"particle diameter {name} median by number", value, unit, _WEIGHTED))
+    numbers = [
+        (f"particles {name} per volume", f"1/{unit}3", f"{_SPLIT}; whole particles, weighted against the border's cut"),
+        *((f"particle diameter {name} D{100 * share:.0f} by volume", unit, _WEIGHTED) for share in QUANTILES),
+        (f"particle diameter {name} median by number", unit, _WEIGHTED),
+    ]
+    spreads = _spreads(its, counted, grid=grid, window_um3=window_um3) if known else [NOTHING] * len(numbers)
+    if note != WHOLE:  # something is missing: an interval of sampling alone would promise too much
+        spreads = [replace(one, why_not=note) for one in spreads]
     return [
-        Measurement(name=what, value=value, unit=its_unit, method=method, source=_MUENCH,
-                    note=WHOLE if value is not None and what.endswith("wholly inside") else note,
+        Measurement(name=f"particles {name} wholly inside", value=float(len(its.voxels)) if there else None, unit="1",
+                    method=_SPLIT, source=_MUENCH, note=WHOLE if there else note),
+        *(
+            sampled(what, one, 0, unit=its_unit, method=method, source=_MUENCH, why_not=None if known else note,
                     settings=_curve(its) if known and "D50" in what else {})
-        for what, value, its_unit, method in numbers
+            for (what, its_unit, method), one in zip(numbers, spreads, strict=True)
+        ),
     ]  # fmt: skip
+
+
+def _spreads(its: Particles, counted: Counted, *, grid: Grid, window_um3: float) -> list[Spread]:
+    """Return particles per volume, the quantiles of their diameters by volume, and the median by number."""
+    number, by_volume = number_spread(its, counted=counted, grid=grid), its.weights * its.voxels
+    asked = [*((by_volume, share) for share in QUANTILES), (its.weights, 0.5)]
+    values, low, high = (ends / window_um3 for ends in (number.values, number.low, number.high))
+    return [
+        replace(number, values=values, low=low, high=high),
+        *quantile_spreads(its, asked, counted=counted, grid=grid),
+    ]
 
 
 def _about(its: Particles, name: str) -> str:

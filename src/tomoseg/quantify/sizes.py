@@ -227,24 +227,24 @@ def covered_shares(sizes: Sizes, *, index: int) -> Float64[np.ndarray, " radius"
     return np.asarray(sizes.covered[index] / voxels if voxels else np.full(len(sizes.radii_um), np.nan))
 
 
-def median_diameter(sizes: Sizes, *, index: int) -> float | None:
-    """Return the diameter in micrometres that half of a class's volume exceeds in local thickness (d50).
+def exceeded_diameter(sizes: Sizes, *, index: int, share: float) -> float | None:
+    """Return the diameter in micrometres that a share of a class's volume exceeds in local thickness; d50 of 0.5.
 
     Interpolated between the radii of the list.
 
     Returns
     -------
-        None for a class without voxels, and where the largest balls still cover half, or the smallest do not.
+        None for a class without voxels, and where the largest balls still cover that share, or the smallest do not.
 
     Examples
     --------
-    >>> median_diameter(Sizes(np.array([1.0, 2.0]), np.array([4]), np.array([[3, 1]])), index=0)
+    >>> exceeded_diameter(Sizes(np.array([1.0, 2.0]), np.array([4]), np.array([[3, 1]])), index=0, share=0.5)
     3.0
     """
     shares = covered_shares(sizes, index=index)
-    if not shares[0] >= 0.5 > shares[-1]:
+    if not shares[0] >= share > shares[-1]:
         return None
-    above = int(np.flatnonzero(shares >= 0.5)[-1])
-    steep = (shares[above] - 0.5) / (shares[above] - shares[above + 1])
+    above = int(np.flatnonzero(shares >= share)[-1])
+    steep = (shares[above] - share) / (shares[above] - shares[above + 1])
     low, high = sizes.radii_um[above : above + 2]
     return float(2 * (low + steep * (high - low)))

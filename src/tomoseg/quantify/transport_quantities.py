@@ -10,7 +10,7 @@ import numpy as np
 from tomoseg.quantify.measurement import Measurement
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.quantities import AXES, WHOLE, Counted, absent, flat, sampled
-from tomoseg.quantify.sampling import EDGE_IN_LENGTHS, Spread, Sums, Values, jackknife
+from tomoseg.quantify.sampling import EDGE_IN_LENGTHS, NOTHING, Spread, Sums, Values, jackknife
 from tomoseg.quantify.subvolumes import FEWEST_PARTS, Transports
 
 _DIFFUSION = "steady diffusion through the phase, a finite volume a voxel, tau = fraction / (D_eff / D)"
@@ -37,7 +37,7 @@ def transport_numbers(found: Transports, counted: Counted, names: Names) -> list
             ("effective diffusivity", _flow, f"{_DIFFUSION}; over that in the bulk of the phase", _COOPER),
             ("geodesic tortuosity", _paths, _SHORTEST, _STENZEL),
         ):
-            its = _with_parts(of(found, phase, axis), found, counted) if why is None else _NOTHING
+            its = _with_parts(of(found, phase, axis), found, counted) if why is None else NOTHING
             numbers.append(
                 sampled(f"{what} {name} along {AXES[axis]}", its, 0, unit="1", method=method, source=source,
                         why_not=why, settings=settings)
@@ -45,15 +45,12 @@ def transport_numbers(found: Transports, counted: Counted, names: Names) -> list
     return numbers
 
 
-_NOTHING = Spread(np.full(1, np.nan), np.full(1, np.nan), np.full(1, np.nan), 0)
-
-
 def _factor(found: Transports, phase: int, axis: int) -> Spread:
     """Return the tortuosity factor, the ratio of mean fraction and mean effective diffusivity; no end is below 1."""
     shares, flows = found.fraction[:, phase, axis], found.diffusivity[:, phase, axis]
     sums = np.stack([shares, flows], axis=1) * found.cells[:, None]
     if len(flows) > 1 and (flows > 0).sum() == 1:  # without that part there is no factor
-        return replace(_NOTHING, values=_ratio(sums.sum(axis=0)), why_not=f"one of {len(flows)} parts percolates")
+        return replace(NOTHING, values=_ratio(sums.sum(axis=0)), why_not=f"one of {len(flows)} parts percolates")
     spread = jackknife(sums, _ratio, fewest=FEWEST_PARTS)
     return replace(spread, low=np.maximum(spread.low, 1.0))
 

@@ -7,7 +7,9 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from tomoseg.report.page import Report, render
 from tomoseg.whole_file import whole_file
 
 PAGE = "report.html"
+
+_FIGURE = re.compile(r'<meta name="tomoseg-figure" content="([\w-]+) ([0-9a-f]{64})">')
 
 
 def check_folder(folder: Path, *, force: bool) -> None:
@@ -55,15 +59,33 @@ def free_name(name: str, *, taken: Sequence[str]) -> str:
 def write_report(folder: Path, report: Report, *, force: bool = False) -> None:
     """Write `report.html` into `folder`, and its figures as `figures/NAME.png`.
 
+    Figures of the report that is replaced, which this one does not have, go. The page says the name and the content of
+    each of its figures: any other file stays, and so does a figure that was changed since.
+
     Raises
     ------
     OutputError
         If a report is there and `force` is off, or the folder cannot be written.
     """
     check_folder(folder, force=force)
+    before = _figures_of(folder / PAGE)
     for picture in report.pictures:
         _write(folder / "figures" / f"{picture.name}.png", picture.png)
     _write(folder / PAGE, render(report).encode())
+    for name in before.keys() - {picture.name for picture in report.pictures}:
+        _remove(folder / "figures" / f"{name}.png", digest=before[name])
+
+
+def _figures_of(page: Path) -> dict[str, str]:
+    """Return the names of a page's figures with what their files are known by; none of a page that is not ours."""
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    return dict(_FIGURE.findall(text))
+
+
+def _remove(path: Path, *, digest: str) -> None:
+    """Remove a file if it is what it is known by."""
+    if path.is_file() and sha256(path.read_bytes()).hexdigest() == digest:
+        path.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

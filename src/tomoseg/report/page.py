@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.resources import files
 from typing import Literal
 
@@ -22,6 +23,11 @@ class Picture:
     def data(self) -> str:
         """The PNG as text, for a data URI."""
         return b64encode(self.png).decode()
+
+    @property
+    def digest(self) -> str:
+        """What its file is known by: the SHA-256 of the PNG."""
+        return sha256(self.png).hexdigest()
 
 
 @dataclass(frozen=True)

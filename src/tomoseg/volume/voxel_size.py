@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
@@ -14,6 +15,8 @@ _MICROMETRES = {
     "microns": 1.0, "micrometer": 1.0, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4, "m": 1e6,
     "meter": 1e6, "å": 1e-4, "angstrom": 1e-4, "nanometre": 1e-3, "micrometre": 1.0, "millimetre": 1e3, "metre": 1e6,
 }  # fmt: skip
+_LENGTH = re.compile(r"(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(?P<unit>[^\W\d_]*)")
+LENGTHS = "takes one length above 0, or three along z, y and x, in micrometres or with a unit: 0.018, 18nm, 36 18 18 nm"
 _PRINTING_DPI = (72, 96, 100, 144, 150, 200, 300, 600, 1200)
 
 
@@ -100,6 +103,30 @@ def micrometres_in(unit: object) -> float | None:
     (0.001, 1000.0, True)
     """
     return _MICROMETRES.get(unit.strip().lower()) if isinstance(unit, str) else None
+
+
+def stated_lengths(text: str) -> tuple[float, ...]:
+    """Return the lengths that somebody typed, in micrometres; a unit behind the last one is that of all.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else than lengths.
+
+    Examples
+    --------
+    >>> stated_lengths("0.018"), stated_lengths("18nm"), stated_lengths("0.036 0.018 0.018 um")
+    ((0.018,), (0.018,), (0.036, 0.018, 0.018))
+    """
+    found = [match.groups() for match in _LENGTH.finditer(text)]
+    units = [unit for _, unit in found]
+    if not any(units[:-1]):
+        units = units[-1:] * len(units)
+    factors = [micrometres_in(unit or "um") for unit in units]
+    if _LENGTH.sub("", text).strip() or None in factors or ("" in units and any(units)) or not found:
+        raise ValueError(f"{text} is no voxel size; it {LENGTHS}")
+    # 15 digits hide that 18 / 1000 is not quite the number nearest to 0.018.
+    return tuple(float(f"{float(n) * (f or 0):.15g}") for (n, _), f in zip(found, factors, strict=True))
 
 
 def in_micrometres(edges: Sequence[float], unit: object) -> VoxelSize | None:

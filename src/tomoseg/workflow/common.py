@@ -2,22 +2,52 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from threadpoolctl import threadpool_limits
 
 from tomoseg.volume import Opening, RawLayout
+from tomoseg.volume.voxel_size import LENGTHS, VoxelSize, stated_lengths
 
 Images = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES")]
 Labels = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="LABELS")]
 ModelFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 SourcePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 Target = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+def _one_or_three(edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if edges is not None and (len(edges) not in (1, 3) or not all(0 < edge < math.inf for edge in edges)):
+        raise ValueError(LENGTHS)
+    return edges
+
+
+StatedSize = Annotated[
+    tuple[float, ...] | None,
+    AfterValidator(_one_or_three),
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="LENGTH [LENGTH LENGTH]",
+        instance_from_str=lambda words: stated_lengths(" ".join(words)),
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: ["None"] if value is None else [f"{edge:g}" for edge in value],
+    ),
+]
+"""A voxel size that the user states: one edge or those along (z, y, x), in micrometres."""
+
+
+def stated_size(edges: tuple[float, ...] | None) -> VoxelSize | None:
+    """Return the edges along z, y and x of a size that was stated."""
+    if edges is None:
+        return None
+    z, y, x = edges if len(edges) == 3 else edges * 3
+    return z, y, x
 
 
 class Common(BaseModel):

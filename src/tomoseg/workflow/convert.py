@@ -10,14 +10,14 @@ from typing import Annotated
 import numpy as np
 import tyro
 from jaxtyping import Shaped
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from tomoseg.errors import SettingError
 from tomoseg.provenance import record
 from tomoseg.volume import Region, SliceWriter, Volume, check_target
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.sink import OmeZarrVersion
-from tomoseg.workflow.common import Reading, SourcePath
+from tomoseg.workflow.common import Reading, SourcePath, StatedSize, stated_size
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.reading import open_source, refuse_same_place
 
@@ -36,20 +36,16 @@ class ConvertSettings(Reading):
         Field(description="NAME.zarr, .tif, .h5, .nrrd, .nii, .nii.gz, .mha, .raw, .vol, or a folder of TIFFs"),
     ]
     voxel_size: Annotated[
-        tuple[float, ...] | None,
-        Field(description="edge of a voxel in micrometres, one value or z y x, in place of what the source says"),
+        StatedSize,
+        Field(
+            description="edge of a voxel in micrometres, or with its unit, one or z y x, in place of what the source "
+            "says"
+        ),
     ] = None
     ome_zarr: Annotated[
         OmeZarrVersion, Field(description="version of a .zarr: 0.5 is sharded, 0.4 is for programs that know no other")
     ] = "0.5"
     force: Annotated[bool, Field(description="replace a target that tomoseg wrote")] = False
-
-    @field_validator("voxel_size")
-    @classmethod
-    def _one_or_three(cls, edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if edges is not None and (len(edges) not in (1, 3) or not min(edges) > 0):
-            raise ValueError("takes one length above 0, or three along z, y and x")
-        return edges
 
 
 def run(settings: ConvertSettings, console: Console) -> None:
@@ -65,7 +61,7 @@ def run(settings: ConvertSettings, console: Console) -> None:
         shape=region.shape,
         dtype=volume.dtype,
         names=volume.names[region.z0 : region.z1],
-        voxel_size_um=_size(settings, volume),
+        voxel_size_um=stated_size(settings.voxel_size) or volume.voxel_size_um,
         force=settings.force,
         ome_zarr=settings.ome_zarr,
         extra_json=_record(settings),
@@ -100,13 +96,6 @@ def slab_depth(volume: Volume, slice_bytes: int) -> int:
     chunk = volume.chunk_depth if isinstance(volume, LazyVolume) else 1
     chunks = max(1, _SLAB_BYTES // (slice_bytes * chunk))
     return min(chunks * chunk, max(1, _MOST_SLAB_BYTES // slice_bytes))
-
-
-def _size(settings: ConvertSettings, volume: Volume) -> tuple[float, float, float] | None:
-    if settings.voxel_size is None:
-        return volume.voxel_size_um
-    z, y, x = settings.voxel_size if len(settings.voxel_size) == 3 else settings.voxel_size * 3
-    return z, y, x
 
 
 def _record(settings: ConvertSettings) -> dict[str, object]:

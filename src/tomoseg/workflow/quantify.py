@@ -19,7 +19,7 @@ from tomoseg.quantify import Measurement
 from tomoseg.quantify.resolution import coarse
 from tomoseg.quantify.sections import Effect, made_consistent, read_effects, with_segmentation
 from tomoseg.slices import slice_numbers
-from tomoseg.workflow.common import Reading, SourcePath, Target, checked_address, limit_threads
+from tomoseg.workflow.common import Reading, SourcePath, StatedSize, Target, checked_address, limit_threads, stated_size
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_mesh import mesh_folder, voxel_faces, write_meshes
 from tomoseg.workflow.quantify_numbers import lines, measurements, names_of
@@ -47,8 +47,11 @@ class QuantifySettings(Reading):
     ] = ()
     out: Annotated[Target, Field(description="folder for report.html, quantities.json and quantities.csv")]
     voxel_size: Annotated[
-        tuple[float, ...] | None,
-        Field(description="edge of a voxel in micrometres, one value or z y x, in place of what the volume says"),
+        StatedSize,
+        Field(
+            description="edge of a voxel in micrometres, or with its unit, one or z y x, in place of what the volume "
+            "says"
+        ),
     ] = None
     axis: Annotated[
         Literal["z", "y", "x"], Field(description="along which phases must percolate for a triple line to be active")
@@ -112,13 +115,6 @@ class QuantifySettings(Reading):
     ] = None
     force: Annotated[bool, Field(description="replace an existing report")] = False
 
-    @field_validator("voxel_size")
-    @classmethod
-    def _one_or_three(cls, edges: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if edges is not None and (len(edges) not in (1, 3) or not min(edges) > 0 or not max(edges) < float("inf")):
-            raise ValueError("takes one length above 0, or three along z, y and x")
-        return edges
-
     @field_validator("scheduler")
     @classmethod
     def _an_address(cls, address: str | None) -> str | None:
@@ -178,7 +174,7 @@ def open_sample(settings: QuantifySettings) -> Segmentation:
         settings.segmentation,
         stated=settings.classes,
         exclude=settings.exclude,
-        voxel_size=_edges(settings.voxel_size),
+        voxel_size=stated_size(settings.voxel_size),
         prediction=settings.probabilities,
     )
     refuse_slices_apart(found, settings.voxel_size)
@@ -293,13 +289,6 @@ def _model(its: Mapping[str, Any]) -> str | None:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def _edges(given: tuple[float, ...] | None) -> tuple[float, float, float] | None:
-    if given is None:
-        return None
-    z, y, x = given if len(given) == 3 else given * 3
-    return z, y, x
 
 
 def work_of(segmentation: Segmentation, settings: QuantifySettings) -> Work:

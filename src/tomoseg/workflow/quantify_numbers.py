@@ -10,7 +10,7 @@ import numpy as np
 
 from tomoseg.intervals import correlation_length
 from tomoseg.quantify import Measurement
-from tomoseg.quantify.grid import Edges, Shape
+from tomoseg.quantify.grid import Edges, Grid
 from tomoseg.quantify.names import Names
 from tomoseg.quantify.quantities import (
     Counted,
@@ -49,9 +49,9 @@ def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
         ),
         *triple_lines(counted_blocks, names),
         *line_activity(found.activity, counted_blocks, names),
-        *connectivities(found.parts, names),
+        *connectivities(found.parts, counted_blocks, names),
         *chord_lengths(found.chords, edges, names),
-        *(_of_sizes(found.sizes, counted_blocks, names, shape=segmentation.shape, edges=edges) if found.sizes else []),
+        *(_of_sizes(found.sizes, counted_blocks, names, grid=found.grid, edges=edges) if found.sizes else []),
         *(transport_numbers(found.transport, counted_blocks, names) if found.transport else []),
     ]
 
@@ -61,10 +61,10 @@ def names_of(segmentation: Segmentation) -> Names:
     return Names(tuple(item.name for item in segmentation.classes), "um" if segmentation.voxel_size_um else "voxel")
 
 
-def _of_sizes(sizes: SizeSums, counted: Counted, names: Names, *, shape: Shape, edges: Edges) -> list[Measurement]:
+def _of_sizes(sizes: SizeSums, counted: Counted, names: Names, *, grid: Grid, edges: Edges) -> list[Measurement]:
     return [
-        *size_distribution(sizes.balls, names),
-        *particle_sizes(sizes.particles, names, runs=sizes.runs, shape=shape, voxel_size_um=edges),
+        *size_distribution(sizes.balls, counted, names),
+        *particle_sizes(sizes.particles, counted, names, runs=sizes.runs, grid=grid, voxel_size_um=edges),
         *correlation_lengths(sizes.pairs, counted, names, voxel_size_um=edges),
     ]
 
@@ -77,10 +77,10 @@ def counted(segmentation: Segmentation, found: Sums) -> Counted:
         np.stack([block.counts.profiles[0].sum(axis=1) for block in found.blocks]),
         [block.surfaces for block in found.blocks],
         [block.lines for block in found.blocks],
-        np.stack([block.cubes for block in found.blocks]),
         np.stack(np.unravel_index(np.arange(len(found.blocks)), tuple(counts)), axis=1),
         (float(sizes[0]), float(sizes[1]), float(sizes[2])),
         correlation(segmentation),
+        np.stack([block.cubes for block in found.blocks]),
         reduce(add, (block.at_half for block in found.blocks)) if min(segmentation.shape) >= FEWEST else None,
     )
 

@@ -15,6 +15,7 @@ from tomoseg.quantify.coarse import cell_voxels
 from tomoseg.quantify.phases import fractions
 from tomoseg.quantify.quantities import ABSENT, WHOLE
 from tomoseg.quantify.resolution import AT_HALF, change_at_half, coarse
+from tomoseg.quantify.size_intervals import WOODRUFF
 from tomoseg.quantify.surfaces import SURFACE_SIGMA
 from tomoseg.quantify.triple_lines import LINE_SIGMA
 from tomoseg.quantify.watershed import SHARE
@@ -31,8 +32,7 @@ _WARNING = (
 
 _WITH_SEGMENTATION = (
     "Intervals of fractions, areas and triple lines contain sampling and the segmentation's error as labelled slices "
-    "show it, those of mean curvatures sampling only; others have none. They hold as far as those slices are like this "
-    "volume."
+    "show it, others sampling only. They hold as far as those slices are like this volume."
 )
 
 _CURVATURE = (
@@ -52,7 +52,8 @@ _SIZES = (
     "10.1046/j.1365-2818.1997.1340694.x). Particles were split by a watershed on the distance to other phases at necks "
     f"{100 * SHARE:.0f} % and one voxel narrower than the bodies beside them (Muench et al. 2006, DOI "
     "10.1111/j.1551-2916.2006.01121.x); those that lie wholly inside count, each by the inverse probability to do so. "
-    "Correlation lengths are lags at which the covariance has fallen to 1/e."
+    "Intervals of median and other diameters are those of the shares up to them, looked up in the distribution "
+    f"({WOODRUFF}). Correlation lengths are lags at which the covariance has fallen to 1/e."
 )
 
 _DIFFUSION = (
@@ -172,7 +173,7 @@ def _particles(
         **{f"{d}, {unit}": f"particle diameter {{}} {d} by volume" for d in ("D10", "D50", "D90")},
         f"median by number, {unit}": "particle diameter {} median by number",
     }
-    rows = [[name, *(_or_dash(by_name[what.format(name)]) for what in columns.values())] for name in names]
+    rows = [[name, *(_cell(by_name[what.format(name)]) for what in columns.values())] for name in names]
     return Table(("phase", *columns), rows, _remarks(one for one in found if one.name.startswith("particle")))
 
 
@@ -183,15 +184,7 @@ def _correlations(
     rows = []
     for name in names:
         shown = [by_name[f"correlation length {name}{along}"] for along in ("", *(f" along {axis}" for axis in "zyx"))]
-        rows.append(
-            [
-                name,
-                *(
-                    "-" if one.value is None else in_words(one).removesuffix(f" {unit}").replace(" (", "\n(")
-                    for one in shown
-                ),
-            ]
-        )
+        rows.append([name, *(_cell(one) for one in shown)])
     columns = ("phase", f"mean, {unit}", *(f"along {axis}, {unit}" for axis in "zyx"))
     return Table(columns, rows, _remarks(one for one in found if one.name.startswith("correlation")))
 
@@ -342,16 +335,17 @@ def _other(one: Measurement) -> str:
 
 def _shares(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
     """Return one row a phase and axis."""
-    rows = []
+    rows, remarks = [], ["Parts are connected by voxel faces"]
     for name in names:
         for axis in "zyx":
             shown = [by_name[f"{what} {name} along {axis}"] for what in ("percolating fraction", "dead-ended fraction")]
             shown.append(by_name[f"isolated fraction {name}"])
+            remarks += [one.note for one in shown if one.note and one.note != WHOLE]
             known = [one.value for one in shown if one.value is not None]
             cut = number(max(0.0, round(1 - sum(known), 12))) if len(known) == len(shown) else "-"
             rows.append([f"{name} along {axis}", *(_or_dash(one) for one in shown), cut])
     columns = ("phase", "percolating", "dead-ended", "isolated", "cut off at the sides")
-    return Table(columns, rows, "Parts are connected by voxel faces.")
+    return Table(columns, rows, "; ".join(dict.fromkeys(remarks)))
 
 
 def _chords(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Table:
@@ -373,6 +367,14 @@ def _transport(by_name: Mapping[str, Measurement], names: Sequence[str]) -> Tabl
         remarks |= {one.note: None for one in its if one.note and one.note != WHOLE}
     told = {f"measured in {one['parts']} of {one['of']} parts" for one in settings if one and one["of"] > 1}
     return Table(("phase", *what), rows, "; ".join([*remarks, *told]))
+
+
+def _cell(one: Measurement) -> str:
+    """Return a number without its unit, its interval on a second line."""
+    if one.value is None:
+        return "-"
+    its = in_words(one)
+    return its.removesuffix(f" {unit_in_words(one.unit)}").replace(" (", "\n(")
 
 
 def _or_dash(one: Measurement) -> str:

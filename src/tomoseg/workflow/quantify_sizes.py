@@ -35,7 +35,7 @@ class SizeSums:
     Attributes
     ----------
     balls
-        What balls of each size cover.
+        What balls of each size cover in each block.
     particles
         All particles, cut ones too.
     runs
@@ -44,7 +44,7 @@ class SizeSums:
         Pairs of voxels by lag, of each block, int64 (block, counted, axis, lag).
     """
 
-    balls: Sizes
+    balls: tuple[Sizes, ...]
     particles: Basins
     runs: tuple[Runs, Runs, Runs]
     pairs: Int64[np.ndarray, "block counted axis lag"]
@@ -55,7 +55,7 @@ def measure_sizes(work: Work, grid: Grid, *, spread: Spread, console: Console) -
     n, numbers = len(grid), range(len(grid))
     largest = max(console.track(spread(reach, numbers), "finding the largest balls", n))
     radii = tuple(default_radii(largest, voxel_size_um=work.voxel_size).tolist())
-    balls = reduce(add, console.track(spread(cover, [(number, radii) for number in numbers]), "measuring sizes", n))
+    balls = tuple(console.track(spread(cover, [(number, radii) for number in numbers]), "measuring sizes", n))
     guard = _GUARD_IN_RADII * largest / min(work.voxel_size)
     basins = console.track(spread(basins_of, [(number, guard) for number in numbers]), "splitting particles", n)
     particles = join(basins, voxel_size_um=work.voxel_size)

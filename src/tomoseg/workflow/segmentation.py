@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
 from tomoseg.errors import LabelError, SettingError, VolumeError
+from tomoseg.field_of_view import kept
 from tomoseg.labels import MOST_CLASSES, UNLABELLED, LabelClass, class_colour, parse_classes
 from tomoseg.volume import Region
 from tomoseg.volume.voxel_size import VoxelSize
@@ -146,10 +147,16 @@ class Work:
     transport: bool = False
 
 
+def _open(path: Path, how: Reading) -> Source:
+    """Open the volume; its mask is looked at for every block, and kept."""
+    source = open_source(path, how)
+    return replace(source, view=kept(source.view))
+
+
 @lru_cache(maxsize=1)
 def open_again(work: Work) -> Segmentation:
     """Open a segmentation whose classes are known, once a process."""
-    source = open_source(work.path, work.how)
+    source = _open(work.path, work.how)
     return Segmentation(source, work.classes, work.nowhere, work.voxel_size, {})
 
 
@@ -171,7 +178,7 @@ def open_segmentation(
     InputError
         If it is no segmentation, a class that is left out is none of its classes, or `prediction` is of another one.
     """
-    source = open_source(path, how)
+    source = _open(path, how)
     refuse_without_parts(source, context=0)
     if source.volume.dtype.kind not in "iub":
         raise VolumeError(
