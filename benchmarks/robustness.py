@@ -2,8 +2,9 @@
 
 `python benchmarks/robustness.py [--out results] [--minutes 5] [--share 0.25]` trains the default recipe without
 artefacts, then four times with artefacts of all kinds but two, and scores each on the phantom's test slices with every
-kind at five strengths. A line of JSON in OUT/robustness.jsonl for each model, kind and strength. On a machine that
-others use as well `--steps N` ends the trainings instead, with as many steps as a quiet machine makes.
+kind at five strengths: as they are, and read as `predict --shading fit` does (`even`). A line of JSON in
+OUT/robustness.jsonl for each model, kind and strength. On a machine that others use as well `--steps N` ends the
+trainings instead, with as many steps as a quiet machine makes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from common import PHANTOM_CLASSES, facts, fit, make_phantom, record
 from tomoseg.degrade import KINDS, GreyScale, find_kind
 from tomoseg.metrics import confusion
 from tomoseg.model_file import Model, load_model
-from tomoseg.volume import Volume, open_volume, read_slice
+from tomoseg.shading import Page, fit_shading
+from tomoseg.volume import Region, Volume, open_volume, read_slice
 from tomoseg.workflow.predict import make_runner
 
 # What is like each other is left out together, so that no near relative takes its place.
@@ -34,13 +36,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--share", type=float, default=0.25)
     parser.add_argument("--only", nargs="*", type=int, default=[-1, *range(len(LEFT_OUT))], help="-1: none")
+    parser.add_argument("--strengths", nargs="*", type=int, default=[1, 2, 3, 4, 5])
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     folder = make_phantom(given.out, SHAPE)
     for which in given.only:
         left_out = LEFT_OUT[which] if which >= 0 else tuple(KINDS)
         model = trained(given.out, folder, left_out, given)
-        scored(given.out, model, folder, which=which, left_out=left_out)
+        scored(given.out, model, folder, which=which, left_out=left_out, strengths=given.strengths)
 
 
 def trained(out: Path, folder: Path, left_out: tuple[str, ...], given: argparse.Namespace) -> Path:
@@ -57,27 +60,39 @@ def trained(out: Path, folder: Path, left_out: tuple[str, ...], given: argparse.
     return model
 
 
-def scored(out: Path, path: Path, folder: Path, *, which: int, left_out: tuple[str, ...]) -> None:
-    """Score a model clean, and with every kind at every strength."""
+def scored(out: Path, path: Path, folder: Path, *, which: int, left_out: tuple[str, ...], strengths: list[int]) -> None:
+    """Score a model clean, and with every kind at some strengths."""
     model = load_model(path)
     images, labels = open_volume(folder / "images"), open_volume(folder / "labels")
     says = {"model": which, "left_out": left_out if which >= 0 else "all", **facts(path)}
-    record(out, "robustness", **says, kind="none", strength=0, errors=errors(model, images, labels, "gaussian", -1))
-    for kind in KINDS:
-        for strength in range(5):
-            wrong = errors(model, images, labels, kind, strength)
-            record(out, "robustness", **says, kind=kind, strength=strength + 1, errors=wrong)
+    for kind, strength in (("none", 0), *((kind, strength) for kind in KINDS for strength in strengths)):
+        wrong, even = errors(model, images, labels, kind, strength - 1)
+        record(out, "robustness", **says, kind=kind, strength=strength, errors=wrong, even=even)
 
 
-def errors(model: Model, images: Volume, labels: Volume, kind: str, strength: int) -> float:
-    """Return the share of wrong pixels on the test slices, degraded as whole slices, their context too."""
-    runner, total = make_runner(model), np.zeros((3, 3), np.int64)
+def errors(model: Model, images: Volume, labels: Volume, kind: str, strength: int) -> tuple[float, float]:
+    """Return the share of wrong pixels on the test slices, degraded as whole slices, their context too.
+
+    The second is that of the same slices and their context read without slow changes of the grey values.
+    """
+    runner, totals = make_runner(model), np.zeros((2, 3, 3), np.int64)
     values = [item.value for item in model.record.classes]
     for z in SLICES:
-        stack = [degraded(images, i, kind, strength, model) for i in range(z - CONTEXT, z + CONTEXT + 1)]
+        stack = np.stack([degraded(images, i, kind, strength, model) for i in range(z - CONTEXT, z + CONTEXT + 1)])
         label = np.searchsorted(values, read_slice(labels, z)).astype(np.uint8)
-        total += confusion(label, runner.segment(stack), 3)
-    return float(1 - np.trace(total) / total.sum())
+        for total, grey in zip(totals, (stack, even_of(stack, model)), strict=True):
+            total += confusion(label, runner.segment(list(grey)), 3)
+    as_it_is, even = (float(1 - np.trace(total) / total.sum()) for total in totals)
+    return as_it_is, even
+
+
+def even_of(stack: np.ndarray, model: Model) -> np.ndarray:
+    """Return slices (z, y, x) as `predict --shading fit` reads them."""
+    assert model.samples is not None
+    region = Region.whole(stack.shape)
+    pages = [Page(z, page, np.ones(page.shape, np.bool_)) for z, page in enumerate(stack)]
+    found = fit_shading(model.samples, model.record.window, pages, region=region)
+    return stack if found is None else found.correct(stack, region)
 
 
 def degraded(images: Volume, z: int, kind: str, strength: int, model: Model) -> np.ndarray:

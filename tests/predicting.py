@@ -77,9 +77,9 @@ def write(path: Path, values: np.ndarray, size: tuple[float, float, float] | Non
             writer.write(page)
 
 
-def interrupt(model: Path, source: Path, out: Path) -> None:
+def interrupt(model: Path, source: Path, out: Path, *words: object) -> None:
     """Leave a prediction whose first block is done, the second half-written, the third missing."""
-    assert predict(model, source, out) == 0
+    assert predict(model, source, out, *words) == 0
     state = json.loads((out / "zarr.json").read_text())
     state["attributes"]["tomoseg"]["finished"] = False
     (out / "zarr.json").write_text(json.dumps(state, indent=2))

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
 from scipy.ndimage import gaussian_filter1d
-from scipy.optimize import minimize, nnls
 
 from tomoseg.augment import turn
 from tomoseg.degrade import (
@@ -141,6 +140,8 @@ class _Phases:
 
     def misfit(self, scan: _Counts, new: Window, *, noise_grey: float) -> float:
         """Return how badly a mixture of the classes, in any fractions, explains a scan read through `new`: 0 to 2."""
+        from scipy.optimize import nnls  # takes a fifth of a second to load
+
         seen = scan.seen_through(new)
         added = lacking_std(noise_grey / new.width, self.noise) * _BINS / (_RANGE[1] - _RANGE[0])
         phases = gaussian_filter1d(self.shares, added, axis=0, mode="nearest") if added else self.shares
@@ -207,6 +208,8 @@ def match_window(
         By how much another window must explain the histogram better, as a sum of absolute differences from 0 to 2;
         minus infinity where the model's own can't be meant, as for another type.
     """
+    from scipy.optimize import minimize
+
     phases, counts = _Phases.of(samples, window, noise), _Counts.of(values)
 
     def misfit(place: Sequence[float] | np.ndarray) -> float:

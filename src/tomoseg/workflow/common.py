@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -98,6 +98,15 @@ class Reading(Common):
         """What opening a volume must be told."""
         raw = None if self.raw_shape is None else RawLayout(self.raw_shape, np.dtype(self.raw_dtype))
         return Opening(raw, self.empty_chunks)
+
+
+Shading = Annotated[
+    Literal["keep", "fit"],
+    Field(
+        description="slow changes of brightness and contrast across the scan, as beam hardening and drift leave them: "
+        "keep, or fit them so that grey values are distributed as in training, and take them away if they stand out"
+    ),
+]
 
 
 def checked_address(address: str | None) -> str | None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from tomoseg.errors import SettingError, SplitError
 from tomoseg.labels import UNLABELLED
 from tomoseg.provenance import content_hash, record
-from tomoseg.workflow.common import Images, Labels, ModelFile, Reading, Target, limit_threads
+from tomoseg.workflow.common import Images, Labels, ModelFile, Reading, Shading, Target, limit_threads
 from tomoseg.workflow.console import Console
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class EvaluateSettings(Reading):
         float, Field(ge=0, description="std of Gaussian noise added to the test, in 1/65535 of full range")
     ] = 0.0
     clip: Annotated[bool, Field(description="clip and round the noisy values as a detector would")] = False
+    shading: Shading = "keep"
     include_training: Annotated[
         bool, Field(description="score slices that the model has seen, too; the report says LEAKY")
     ] = False
@@ -93,14 +94,26 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
     scan, crossed = _away_from_planes(
         scan, held_out, chosen=chosen, gap=model.record.gap, whole=settings.include_training, console=console
     )
+    content = _content_of(scan, chosen)  # as it is stored
+    scan = _read_evenly(scan, model, settings, console)
     runner = make_runner(model)
     noise = _noise(settings, model, scan)
     results, scores = _score(scan, chosen, runner, noise, model, settings, console)
     beside = _baselines(scan, chosen, runner, noise, model, settings, console)
     copied = _copy_training(scan, held_out, chosen, len(model.record.classes))
     scores = replace(scores, baselines={**beside["baselines"], "copy_training": copied})
-    plain = _json(scores, scan, held_out, chosen, noise, model, settings, beside["baseline_pixels"], crossed)
+    plain = _json(scores, scan, held_out, chosen, noise, model, settings, beside["baseline_pixels"], crossed, content)
     return Evaluation(model, settings.model.name, scan, runner, noise, results, scores, plain)
+
+
+def _read_evenly(scan: Scan, model: Model, settings: EvaluateSettings, console: Console) -> Scan:
+    """Return the scan as it is read with `--shading`."""
+    from tomoseg.workflow.even_reading import read_evenly
+    from tomoseg.workflow.reading import Source, cache_for
+
+    whole = Source(scan.volume, scan.view, scan.region, settings.images)
+    even = read_evenly(whole, model, settings.shading, console)
+    return scan if even is whole else replace(scan, volume=even.volume, cache=cache_for(even.volume))
 
 
 def held_out_of(scan: Scan, model: Model, console: Console) -> HeldOut:
@@ -334,6 +347,7 @@ def _json(
     settings: EvaluateSettings,
     baseline_pixels: dict[str, Any] | None,
     crossed: dict[str, Any],
+    content: str,
 ) -> dict[str, Any]:
     from tomoseg.evaluate import adjacent_agreement
 
@@ -355,7 +369,7 @@ def _json(
         "provenance": record(
             "evaluate",
             seed=settings.seed,
-            inputs={"model": model.content, "images": _content_of(scan, chosen)},
+            inputs={"model": model.content, "images": content},
             settings=settings.model_dump(mode="json", exclude={"model", "images", "labels", "out"}),
         ).model_dump(),
     }

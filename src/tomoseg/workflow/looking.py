@@ -18,9 +18,10 @@ from tomoseg.held_out import seen_numbers
 from tomoseg.likeness import LIGHTS, Expected, Finding, Light, Look, look, unlike, worst
 from tomoseg.provenance import content_hash, record
 from tomoseg.slices import context_slices, slice_numbers
-from tomoseg.volume import read_slice
-from tomoseg.workflow.common import ModelFile, Reading, SourcePath
+from tomoseg.volume import Volume, read_slice
+from tomoseg.workflow.common import ModelFile, Reading, Shading, SourcePath
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.even_reading import read_evenly
 from tomoseg.workflow.reading import Source, open_source, refuse_without_parts, source_hash
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class LookSettings(Reading):
         Field(description="folder for report.html and the same as JSON, if wanted"),
     ] = None
     slices: Annotated[int, Field(ge=1, description="how many evenly spaced slices to look at")] = 16
+    shading: Shading = "keep"
     force: Annotated[bool, Field(description="replace an existing report")] = False
 
 
@@ -137,7 +139,8 @@ def look_at(settings: LookSettings, console: Console) -> Looked:
             f"{model.place}: was trained with --no-samples and has nothing to compare a scan with; train without it"
         )
     zs = evenly(source.region.z0, source.region.z1, settings.slices)
-    seen = tuple(see(source, zs, runner=make_runner(model), expected=expected, console=console))
+    stored, source = source.volume, read_evenly(source, model, settings.shading, console)
+    seen = tuple(see(source, zs, stored=stored, runner=make_runner(model), expected=expected, console=console))
     if not seen:
         raise SettingError(f"{source.path}: no slice that was looked at has a pixel that counts; look at --mask")
     return Looked(model, source, expected, seen)
@@ -151,10 +154,13 @@ def inside_of(source: Source, z: int) -> Bool[np.ndarray, "y x"]:
     return inside
 
 
-def see(source: Source, zs: Sequence[int], *, runner: Runner, expected: Expected, console: Console) -> Iterator[Seen]:
+def see(
+    source: Source, zs: Sequence[int], *, stored: Volume, runner: Runner, expected: Expected, console: Console
+) -> Iterator[Seen]:
     """Segment slices `zs` of a scan one after the other, and compare each with the training data.
 
-    Slices without a pixel that counts are left out.
+    Slices are known by their grey values as they are `stored`, before any correction. Slices without a pixel that
+    counts are left out.
 
     Raises
     ------
@@ -181,7 +187,7 @@ def see(source: Source, zs: Sequence[int], *, runner: Runner, expected: Expected
             look=seen,
             findings=tuple(unlike(seen, expected)),
             patch=least_certain(np.where(inside, 1 - confidence, np.float32(0)), edge=PATCH_EDGE),
-            content=content_hash(read[z]),
+            content=content_hash(read_slice(stored, z)),
         )
 
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from tomoseg.errors import BegunOtherwiseError, InputError, PairingError, SettingError, VolumeError
 from tomoseg.provenance import record
-from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, checked_address
+from tomoseg.workflow.common import ModelFile, Reading, Shading, SourcePath, Target, checked_address
 from tomoseg.workflow.console import Console, counted, duration, sized
 from tomoseg.workflow.reading import Source, open_source, refuse_same_place
 
@@ -54,6 +54,7 @@ class PredictSettings(Reading):
             "same phases under another exposure, scaling or type; or keep, as in training whether they fit or not"
         ),
     ] = "model"
+    shading: Shading = "keep"
     engine: Annotated[
         Literal["auto", "torch", "openvino", "onnx"],
         Field(
@@ -74,6 +75,9 @@ class PredictSettings(Reading):
     @classmethod
     def _is_an_address(cls, address: str | None) -> str | None:
         return checked_address(address)
+
+
+_OTHERWISE = "for another exposure or scaling there is --window refit, for beam hardening and drift --shading fit"
 
 
 def make_runner(model: Model) -> Runner:
@@ -111,6 +115,8 @@ def run(settings: PredictSettings, console: Console) -> None:
     from tomoseg.workflow.predict_targets import check_targets
 
     refuse_same_place(settings.out, settings.source)
+    if settings.shading == "fit" and settings.window == "refit":
+        raise SettingError("--shading fit brings grey values into the model's window; leave out --window refit")
     model = load_model(settings.model)
     settings = _with_values(settings, model, console)
     place = working_place(settings.out, force=settings.force)
@@ -124,9 +130,10 @@ def run(settings: PredictSettings, console: Console) -> None:
     if settings.window != "refit":
         refuse_other_type(model.record, source.volume)
     check_source(source, model, settings)
+    as_it_is, source = source, _read_evenly(settings, source, model, begun, console)
     if settings.window == "model" and begun is None:
         refuse_other_grey(source, model)
-    if settings.axes == "zyx" and isinstance(source.volume, PagedVolume):
+    if settings.axes == "zyx" and isinstance(as_it_is.volume, PagedVolume):
         console.say(
             f"along y and x every slice of {settings.source} is opened again for each block; if that takes long, "
             "tomoseg convert it to a .zarr first"
@@ -137,7 +144,8 @@ def run(settings: PredictSettings, console: Console) -> None:
         if begun is None or not settings.force:
             raise
         console.say("what was begun can't go on with what is asked for now; beginning again")
-        begun, plan = None, make_plan(settings, source, model, None, console)
+        begun, source = None, _read_evenly(settings, as_it_is, model, None, console)
+        plan = make_plan(settings, source, model, None, console)
     check_targets(settings, plan, model, source.volume.names[plan.box.z0 : plan.box.z1])
     threadpool_limits(limits=plan.threads)
     store = open_store(place, plan, begun, model)
@@ -154,6 +162,17 @@ def run(settings: PredictSettings, console: Console) -> None:
         console.say(
             f"{voxels / 1e6:.4g} million voxels in {duration(took)}, {voxels / 1e6 / took:.3g} million a second"
         )
+
+
+def _read_evenly(
+    settings: PredictSettings, source: Source, model: Model, begun: Plan | None, console: Console
+) -> Source:
+    """Return the source without slow changes of its grey values, if asked for: those that were found at the start."""
+    from tomoseg.workflow.even_reading import corrected, read_evenly
+
+    if begun is not None and begun.shading == settings.shading:
+        return corrected(source, begun.correction)
+    return read_evenly(source, model, settings.shading, console)
 
 
 def _with_values(settings: PredictSettings, model: Model, console: Console) -> PredictSettings:
@@ -298,7 +317,7 @@ def _tell(summary: dict[str, Any], console: Console, *, refit: bool, slices: int
         console.warn(
             f"unlike the training data: {counted(len(odd), 'slice')}, first {odd[0]['slice']}: {odd[0]['why']} (all "
             "are in provenance.json); look at them before you trust their numbers"
-            + ("" if refit or len(odd) < slices / 2 else "; for another exposure or scaling there is --window refit")
+            + ("" if refit or len(odd) < slices / 2 else f"; {_OTHERWISE}")
         )
 
 

@@ -20,6 +20,7 @@ from tomoseg.labels import UNLABELLED, outside_value
 from tomoseg.likeness import MOST_MOVED, expect
 from tomoseg.model_file import Model
 from tomoseg.predict import bytes_per_pixel
+from tomoseg.shading import CorrectedVolume
 from tomoseg.volume import open_volume, read_slice
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.common import Reading
@@ -85,9 +86,9 @@ def refuse_other_grey(source: Source, model: Model) -> None:
     if told:
         raise SettingError(
             f"{source.path}: its grey values don't fit the model: {told} the {window.low:.6g} to {window.high:.6g} of "
-            "its training scan. For the same phases under another exposure or scaling give --window refit, or fit the "
-            "model to this scan with tomoseg adapt; --window keep goes on as it is, --roi or --mask leave out what is "
-            "no sample"
+            "its training scan. For the same phases under another exposure or scaling give --window refit, under beam "
+            "hardening or drift --shading fit, or fit the model to this scan with tomoseg adapt; --window keep goes on "
+            "as it is, --roi or --mask leave out what is no sample"
         )
 
 
@@ -159,6 +160,7 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
         probabilities=settings.probabilities,
         uncertainty=settings.uncertainty,
         window=_window(settings, source, model, console),
+        shading=settings.shading,
         voxel_size_um=volume.voxel_size_um,
         label_values=values,
         label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),
@@ -188,7 +190,10 @@ def _choose(settings: PredictSettings, source: Source, model: Model, console: Co
             f"{promise.enough(error.least) / 1e6 + 1:.0f}MB or more{again}"
         ) from error
     peak = needs.of(block, tile)
-    return {"engine": engine, "threads": threads, "tile": tile, "block": block, "peak_bytes": peak}
+    correction = source.volume.shading if isinstance(source.volume, CorrectedVolume) else None
+    return {
+        "engine": engine, "threads": threads, "tile": tile, "block": block, "peak_bytes": peak, "correction": correction
+    }  # fmt: skip
 
 
 def _mask_files(settings: PredictSettings) -> tuple[Path, ...]:

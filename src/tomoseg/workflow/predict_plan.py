@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tomoseg.engine import EngineChoice
 from tomoseg.errors import BegunOtherwiseError
+from tomoseg.shading import Shading
 from tomoseg.volume import Region
 from tomoseg.volume.folder import picture_files
 from tomoseg.volume.ome_zarr_writer import shard_regions, whole_chunks
@@ -96,6 +97,8 @@ class Plan(BaseModel):
         As asked.
     window
         Turns grey values into network input.
+    shading, correction
+        Whether slow changes of the grey values were asked to be taken away, and those that were found.
     voxel_size_um
         Edge lengths of a voxel along (z, y, x) in micrometres; None where not known.
     label_values, label_type, outside_value
@@ -120,6 +123,8 @@ class Plan(BaseModel):
     probabilities: bool
     uncertainty: bool
     window: Window
+    shading: Literal["keep", "fit"] = "keep"
+    correction: Shading | None = None
     voxel_size_um: tuple[float, float, float] | None
     label_values: tuple[int, ...]
     label_type: str
@@ -158,7 +163,7 @@ class Plan(BaseModel):
         return tuple(Task(which, region) for region in shard_regions((depth, height, width), edges))
 
 
-CHOSEN = ("engine", "tile", "threads", "block", "peak_bytes")
+CHOSEN = ("engine", "tile", "threads", "block", "peak_bytes", "correction")
 """Fields of a plan that are chosen at the start and taken over when it goes on."""
 
 

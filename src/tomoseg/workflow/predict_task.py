@@ -32,6 +32,7 @@ from tomoseg.volume import Region
 from tomoseg.volume.turned import TurnedVolume, turn_back
 from tomoseg.workflow.cluster import keep_freed_memory
 from tomoseg.workflow.common import Reading
+from tomoseg.workflow.even_reading import corrected
 from tomoseg.workflow.predict_plan import Plan, Task, axis_of, region_of
 from tomoseg.workflow.predict_store import Store
 from tomoseg.workflow.reading import Source, open_source
@@ -122,7 +123,7 @@ def _open_work(job: Job) -> Work:
     model = load_model(job.model)
     if model.content != plan.model:
         raise ModelFileError(f"{job.model}: is not the model that {job.place} was begun with")
-    source = open_source(job.source, job.how)
+    source = corrected(open_source(job.source, job.how), plan.correction)
     store = Store(job.place, plan, job.run)
     engine = make_engine(model, plan.engine, threads=lanes.threads, at_a_time=lanes.computing, cache=store.engine_files)
     runner = Runner(engine, model.record.network, plan.window, plan.tile)
