@@ -226,3 +226,15 @@ def test_check_and_evaluate_read_it_so_too(
     assert found["fit"]["provenance"]["inputs"] == found["kept"]["provenance"]["inputs"]
     sure = {name: [one["confidence"] for one in found[f"check {name}"]["slices"]] for name in ("fit", "even", "kept")}
     assert sure["fit"] == sure["even"] != sure["kept"]
+
+
+def test_check_tells_of_it_where_grey_values_are_elsewhere(
+    tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.random.default_rng(7).integers(0, 40_000, (6, 96, 96)).astype(np.float32)
+    write(tmp_path / "dim.tif", whole(0.5 * values))
+    words = ["check", str(model), str(tmp_path / "dim.tif"), "--slices", "2", "--quiet"]
+    assert run(words) == 0
+    assert "look again with --shading fit" in capsys.readouterr().out
+    assert run([*words, "--shading", "fit"]) == 0
+    assert "look again" not in capsys.readouterr().out

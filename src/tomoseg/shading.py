@@ -35,9 +35,6 @@ from tomoseg.noise_level import type_ends
 from tomoseg.volume import Grey, Region, Volume
 from tomoseg.window import Window
 
-SLICES = 8
-"""Slices of a scan that are looked at."""
-
 LEAST_GAIN = 0.04
 """Mean log likelihood a pixel, in nats, that a correction must bring: single clean slices of sandstone bring 0.024."""
 

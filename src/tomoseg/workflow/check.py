@@ -33,6 +33,8 @@ def run(settings: CheckSettings, console: Console) -> None:
     found = verdict(looked)
     for line in lines(found):
         console.result(line)
+    if settings.shading == "keep" and any(of.kind == "grey values" for one in looked.seen for of in one.findings):
+        console.result("if beam hardening or drift may have moved the grey values, look again with --shading fit")
     if settings.out is not None:
         _write(settings.out, found, looked, settings)
         console.result(f"report: {settings.out / 'report.html'}")

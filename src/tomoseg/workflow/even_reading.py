@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tomoseg.model_file import Model
     from tomoseg.shading import Shading
 
+_SLICES, _FEWEST = 8, 2
+_MOST_BYTES = 100_000_000
+
 
 def read_evenly(source: Source, model: Model, shading: Literal["keep", "fit"], console: Console) -> Source:
     """Return a source as it is read with `--shading`; raises as `find_shading` does."""
@@ -31,7 +34,7 @@ def find_shading(source: Source, model: Model, console: Console) -> Shading | No
     SettingError
         If no slice that is looked at has a pixel that counts.
     """
-    from tomoseg.shading import SLICES, Page, fit_shading
+    from tomoseg.shading import Page, fit_shading
 
     if model.samples is None:
         raise ModelFileError(
@@ -40,7 +43,7 @@ def find_shading(source: Source, model: Model, console: Console) -> Shading | No
         )
     region = source.region
     _, rows, columns = region.slices
-    zs = evenly(region.z0, region.z1, SLICES)
+    zs = evenly(region.z0, region.z1, how_many(region.shape[1] * region.shape[2], source.volume.dtype.itemsize))
     pages = [
         Page(z, read_slice(source.volume, z)[rows, columns], source.view.inside(z)[rows, columns])
         for z in console.track(zs, "reading slices", len(zs))
@@ -55,6 +58,17 @@ def find_shading(source: Source, model: Model, console: Console) -> Shading | No
         else f"corrected: slow changes of the grey values, {found}"
     )
     return found
+
+
+def how_many(pixels: int, itemsize: int) -> int:
+    """Return how many slices are looked at: eight, or fewer where slices are so large that these took much memory.
+
+    Examples
+    --------
+    >>> how_many(2000 * 2000, 2), how_many(6000 * 6000, 2)
+    (8, 2)
+    """
+    return max(_FEWEST, min(_SLICES, _MOST_BYTES // (pixels * (itemsize + 1))))
 
 
 def corrected(source: Source, shading: Shading | None) -> Source:
