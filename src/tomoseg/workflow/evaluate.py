@@ -102,7 +102,10 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
     beside = _baselines(scan, chosen, runner, noise, model, settings, console)
     copied = _copy_training(scan, held_out, chosen, len(model.record.classes))
     scores = replace(scores, baselines={**beside["baselines"], "copy_training": copied})
-    plain = _json(scores, scan, held_out, chosen, noise, model, settings, beside["baseline_pixels"], crossed, content)
+    plain = _json(
+        scores, scan, held_out, chosen, noise, model, settings,
+        baseline_pixels=beside["baseline_pixels"], crossed=crossed, content=content,
+    )  # fmt: skip
     return Evaluation(model, settings.model.name, scan, runner, noise, results, scores, plain)
 
 
@@ -345,6 +348,7 @@ def _json(
     noise: Noise,
     model: Model,
     settings: EvaluateSettings,
+    *,
     baseline_pixels: dict[str, Any] | None,
     crossed: dict[str, Any],
     content: str,

@@ -130,7 +130,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     if settings.window != "refit":
         refuse_other_type(model.record, source.volume)
     check_source(source, model, settings)
-    as_it_is, source = source, _read_evenly(settings, source, model, begun, console)
+    as_it_is, source = source, _read_evenly(settings, source, model, begun=begun, console=console)
     if settings.window == "model" and begun is None:
         refuse_other_grey(source, model)
     if settings.axes == "zyx" and isinstance(as_it_is.volume, PagedVolume):
@@ -144,7 +144,7 @@ def run(settings: PredictSettings, console: Console) -> None:
         if begun is None or not settings.force:
             raise
         console.say("what was begun can't go on with what is asked for now; beginning again")
-        begun, source = None, _read_evenly(settings, as_it_is, model, None, console)
+        begun, source = None, _read_evenly(settings, as_it_is, model, begun=None, console=console)
         plan = make_plan(settings, source, model, None, console)
     check_targets(settings, plan, model, source.volume.names[plan.box.z0 : plan.box.z1])
     threadpool_limits(limits=plan.threads)
@@ -165,7 +165,7 @@ def run(settings: PredictSettings, console: Console) -> None:
 
 
 def _read_evenly(
-    settings: PredictSettings, source: Source, model: Model, begun: Plan | None, console: Console
+    settings: PredictSettings, source: Source, model: Model, *, begun: Plan | None, console: Console
 ) -> Source:
     """Return the source without slow changes of its grey values, if asked for: those that were found at the start."""
     from tomoseg.workflow.even_reading import corrected, read_evenly
