@@ -1,4 +1,4 @@
-"""Engines: all give the exact one's probabilities, and int8 only what passes its check."""
+"""Engines: all give the exact one's probabilities, int8 and bf16 only where they pass their check."""
 
 import json
 import subprocess
@@ -12,10 +12,11 @@ import torch
 
 from test_predict_volume import make_model
 from tomoseg.cli import run
-from tomoseg.engine import Engine, Probabilities, Stack, openvino_engine
+from tomoseg.engine import Engine, EngineChoice, Probabilities, Stack, openvino_engine
 from tomoseg.engine import choose as choosing
+from tomoseg.engine import processor as processors
 from tomoseg.engine.choose import choose_engine, make_engine, make_trials
-from tomoseg.engine.gate import Trial, judge
+from tomoseg.engine.gate import Trial, Verdict, judge
 from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.errors import BegunOtherwiseError, SettingError
 from tomoseg.model_file import Model, load_model
@@ -81,14 +82,13 @@ def test_the_check_passes_what_is_the_same_and_refuses_what_differs(model: Model
 
 def test_int8_is_built_once_kept_and_exactly_what_was_chosen(model: Model, tmp_path: Path) -> None:
     said: list[str] = []
-    built = choosing._build(model, choosing.int8_path(model, tmp_path), threads=1, say=said.append)
+    choice, kept = choice_of("openvino", "int8"), choosing.int8_path(model, tmp_path)
+    built = choosing._check(model, choice, kept, threads=1, say=said.append)
     assert built is not None
     assert 0.8 < built.agree_clean <= 1
-    choice = choosing._choice("openvino").model_copy(update={"precision": "int8"})
-    used = choosing._int8(model, choice, threads=1, cache=tmp_path, say=said.append)
+    used = choosing._checked(model, choice, threads=1, cache=tmp_path, say=said.append)
     assert (used is not None) == built.passes
-    from tomoseg.engine import openvino_engine
-
+    assert len(said) == 2
     known = choice.model_copy(update={"network": openvino_engine.digest(choosing.int8_path(model, tmp_path))})
     first, second = (make_engine(model, known, threads=1, cache=tmp_path) for _ in range(2))
     for stack in stacks(model):
@@ -114,22 +114,123 @@ def test_an_onnx_graph_is_made_once_and_kept(model: Model, tmp_path: Path, monke
         make_engine(model, choice, threads=1, cache=tmp_path)
 
 
-def test_auto_passes_over_an_int8_network_that_fails_and_says_so(
-    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    monkeypatch.setattr(choosing, "has_bf16", lambda: False)
-    path = choosing.int8_path(model, tmp_path)
-    path.parent.mkdir(exist_ok=True)
+def choice_of(name: str, precision: str) -> EngineChoice:
+    return choosing._choice(name).model_copy(update={"precision": precision})
+
+
+def keep_failed_int8(model: Model, cache: Path) -> None:
+    """Leave an int8 network that has failed its check in a cache."""
+    path = choosing.int8_path(model, cache)
     for ending in (".xml", ".bin"):
         Path(f"{path}{ending}").write_text("kept")
     verdict = {"agree_clean": 0.99, "agree_noisy": 0.99, "accuracy_lost": 0.0, "interface_changed": 0.0}
-    kept = {"network": openvino_engine.digest(path), "verdict": verdict}
-    Path(f"{path}.json").write_text(json.dumps(kept))
+    Path(f"{path}.json").write_text(json.dumps({"network": openvino_engine.digest(path), "verdict": verdict}))
+
+
+def give_spoiled(patch: pytest.MonkeyPatch, share: float) -> None:
+    """Have all engines in bf16 give another class for a part of the pixels, on any processor."""
+    patch.setattr(choosing, "has_bf16", lambda: True)
+    patch.setattr(
+        choosing, "make_engine", lambda model, choice, *, threads: Spoiled(TorchEngine(model.network()), share)
+    )
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_auto_passes_over_what_fails_its_check_and_says_so(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    said: list[str] = []
+    give_spoiled(monkeypatch, 0.1)
+    monkeypatch.setattr(choosing, "has_bf16", lambda: bf16)
+    keep_failed_int8(model, tmp_path)
     choice = choose_engine(model, asked="auto", threads=1, cache=tmp_path, say=said.append)
-    assert (choice.name, choice.precision) == ("onnx", "f32")
-    assert said == ["int8 fails its check: labels agree to 99.00 % clean and 99.00 % noisy, 0.0000 of accuracy lost, "
-                    "interfaces changed by 0.00 %"]  # fmt: skip
+    assert (str(choice), choice.found) == ("onnx f32", {})
+    assert said[0] == ("openvino int8 fails its check: labels agree to 99.00 % clean and 99.00 % noisy, 0.0000 of "
+                       "accuracy lost, interfaces changed by 0.00 %")  # fmt: skip
+    shown = ("checking openvino", "openvino bf16 fails its check: labels agree to 90.62 % clean and 90.62 % noisy",
+             "checking torch", "torch bf16 fails its check: labels agree to 90.62 %")  # fmt: skip
+    assert len(said) == 1 + bf16 * len(shown)
+    assert all(line.startswith(start) for line, start in zip(said[1:], shown, strict=False))
+
+
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_bf16_that_passes_its_check_runs_and_is_checked_once(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    said: list[str] = []
+    give_spoiled(monkeypatch, 0.0)
+    if name == "torch":
+        monkeypatch.setattr(choosing, "find_spec", lambda module: None)
+    keep_failed_int8(model, tmp_path)
+
+    def choose() -> EngineChoice:
+        return choose_engine(model, asked="auto", threads=1, cache=tmp_path, say=said.append)
+
+    first = choose()
+    assert (str(first), first.network, first.found["agree_noisy"]) == (f"{name} bf16", "", 1)
+    assert said[-2:] == [f"checking {name} bf16, once for this model",
+                         f"{name} bf16 passes its check: labels agree to 100.00 % clean and 100.00 % noisy, 0.0000 of "
+                         "accuracy lost, interfaces changed by 0.00 %"]  # fmt: skip
+    make = choosing.make_engine
+    monkeypatch.setattr(choosing, "make_engine", None)
+    assert choose() == first
+    kept = Path(f"{choosing.bf16_path(model, first, tmp_path)}.json")
+    for spoilt in (kept.read_text().replace(model.content, "0" * 16), kept.read_text()[:-9], ""):
+        kept.write_text(spoilt)
+        with pytest.raises(TypeError):
+            choose()
+    monkeypatch.setattr(choosing, "make_engine", make)
+    assert choose() == first
+
+
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_the_check_of_bf16_runs_bf16_on_all_tiles(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    tried: list[tuple[Engine, int]] = []
+
+    def watched(fast: Engine, exact: Engine, trials: list[Trial]) -> Verdict:
+        tried.append((fast, len(trials)))
+        return judge(fast, exact, trials)
+
+    monkeypatch.setattr(choosing, "judge", watched)
+    choice = choice_of(name, "bf16")
+    found = choosing._check(model, choice, choosing.bf16_path(model, choice, tmp_path), threads=1, say=print)
+    assert found is not None
+    assert 0.9 < found.agree_clean <= 1
+    ((fast, tiles),) = tried
+    assert tiles == 4
+    again, exact = make_engine(model, choice, threads=1), TorchEngine(model.network())
+    for stack in stacks(model):
+        assert np.array_equal(fast.run(stack), again.run(stack))
+        if name == "torch" or processors.has_bf16():  # elsewhere OpenVINO takes f32 in its place
+            assert np.abs(fast.run(stack) - exact.run(stack)).max() > 1e-4
+
+
+def test_what_a_check_of_bf16_found_need_not_be_kept(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_spoiled(monkeypatch, 0.0)
+    (tmp_path / "file").write_text("")
+    choice = choice_of("openvino", "bf16")
+    found = choosing._checked(model, choice, threads=1, cache=tmp_path / "file/cache", say=print)
+    assert found is not None
+    assert found.found["agree_clean"] == 1
+
+
+@pytest.mark.parametrize(
+    ("instructions", "has"),
+    [("avx2 fma", False), ("avx512f avx512_vnni", False), ("avx512_bf16", True), ("amx_bf16", True), ("bf16", False)],
+)
+def test_bf16_runs_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: str, has: bool
+) -> None:
+    monkeypatch.setattr(processors, "_instructions", lambda: frozenset(instructions.split()))
+    assert processors.has_bf16() is has
+
+
+def test_bf16_runs_where_torch_multiplies_it() -> None:
+    assert processors.has_bf16() == (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def test_where_an_int8_network_cant_be_kept_another_engine_runs(model: Model, tmp_path: Path) -> None:
@@ -137,14 +238,18 @@ def test_where_an_int8_network_cant_be_kept_another_engine_runs(model: Model, tm
     said: list[str] = []
     choice = choose_engine(model, asked="openvino", threads=1, cache=tmp_path / "file/cache", say=said.append)
     assert choice.precision != "int8"
-    assert "can't be kept" in said[-1]
+    assert any("an int8 network can't be kept" in line for line in said)
 
 
-def test_without_tiles_there_is_no_int8(model: Model, tmp_path: Path) -> None:
+def test_without_tiles_only_float32_runs(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    monkeypatch.setattr(choosing, "has_bf16", lambda: True)
     bare = replace(model, samples=None)
-    assert choose_engine(bare, asked="openvino", threads=1, cache=tmp_path, say=said.append).precision != "int8"
-    assert said == ["int8 needs labelled tiles to be checked on; this model carries 0"]
+    assert choose_engine(bare, asked="openvino", threads=1, cache=tmp_path, say=said.append).precision == "f32"
+    assert said == [
+        f"openvino {precision} needs labelled tiles to be checked on; this model carries 0"
+        for precision in ("int8", "bf16")
+    ]
 
 
 @pytest.mark.parametrize(("asked", "extra"), [("openvino", "fast"), ("onnx", "onnx")])

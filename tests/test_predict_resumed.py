@@ -19,6 +19,8 @@ import tifffile
 from limits import files_of_at_most
 from predicting import SHAPE, TORCH, content, interrupt, labels, make_model, predict
 from tomoseg.cli import run
+from tomoseg.engine import choose as choosing
+from tomoseg.engine.gate import Verdict
 from tomoseg.errors import OutputError
 from tomoseg.volume import SliceWriter, open_volume
 from tomoseg.workflow.common import Reading
@@ -191,6 +193,23 @@ def test_another_processor_is_refused(
     monkeypatch.setattr("tomoseg.engine.choose.processor", lambda: "x86_64 avx2 avx512_f")
     assert predict(model, source, tmp_path / "out.zarr") == 2
     assert "this one has x86_64 avx2 avx512_f" in capsys.readouterr().err
+
+
+def test_a_run_begun_in_bf16_goes_on_in_it(
+    tmp_path: Path, model: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(choosing, "has_bf16", lambda: True)
+    monkeypatch.setattr(choosing, "_installed", lambda module: module == "openvino")
+    monkeypatch.setattr(choosing, "judge", lambda *_: Verdict(1.0, 0.996, 0.0, 0.0))
+    auto, out = ("--engine", "auto"), tmp_path / "out.zarr"
+    assert predict(model, source, tmp_path / "whole.zarr", *auto) == 0
+    interrupt(model, source, out, *auto)
+    monkeypatch.setattr("tomoseg.workflow.predict_begin.choose_engine", None)  # nor is anything checked again
+    assert predict(model, source, out, *auto) == 0
+    assert content(out) == content(tmp_path / "whole.zarr")
+    engine = json.loads((out / "tomoseg/provenance.json").read_text())["plan"]["engine"]
+    assert (engine["name"], engine["precision"], engine["found"]["agree_noisy"]) == ("openvino", "bf16", 0.996)
 
 
 def hold(out: Path, pid: int, started: float) -> None:

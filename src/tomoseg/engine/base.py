@@ -40,7 +40,7 @@ class EngineChoice(BaseModel):
     version: str = Field(description="of the library that runs it; another one may round differently")
     processor: str = Field(description="what it runs on, as `processor` says; another one may round differently")
     network: str = Field(default="", description="hash of a network that was built for it, like the int8 one")
-    found: dict[str, float] = Field(default_factory=dict, description="what the check of a built network gave")
+    found: dict[str, float] = Field(default_factory=dict, description="what its check gave; nothing in f32")
 
     def __str__(self) -> str:
         return f"{self.name} {self.precision}"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -29,6 +29,7 @@ Say = Callable[[str], None]
 
 _FEWEST_TILES = 4
 _QUANTISED = 2  # the way in which `quantise` does it: another one, another network
+_ROUNDED = 1  # the way in which networks are run in bf16
 _GRAPH = 1  # the same of `to_onnx`
 _MODULES = (("openvino", "openvino", "fast"), ("onnx", "onnxruntime", "onnx"), ("onnx", "onnxscript", "onnx"))
 
@@ -39,7 +40,7 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
     Parameters
     ----------
     model
-        The model; its labelled tiles calibrate and check an int8 network.
+        The model; its labelled tiles calibrate an int8 network, and check int8 and bf16.
     asked
         `auto`: torch on a GPU, OpenVINO int8, OpenVINO bf16, torch bf16, ONNX Runtime, torch f32, the first that is
         installed, that the processor can do, and that passes its check. Else the engine of that name, in its
@@ -47,7 +48,7 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
     threads
         Processor threads of the process.
     cache
-        Where int8 networks are kept; the user's cache folder without it.
+        Where int8 networks and what checks found are kept; the user's cache folder without it.
     say
         Is told what was found.
 
@@ -65,16 +66,16 @@ def choose_engine(model: Model, *, asked: Asked, threads: int, cache: Path | Non
     for choice in candidates(asked):
         if choice.name == "onnx":
             return choice.model_copy(update={"network": _digest(_onnx_graph(model, folder))})
-        if choice.precision != "int8":
+        if choice.precision == "f32":
             return choice
-        built = _int8(model, choice, threads=threads, cache=folder, say=say)
-        if built is not None:
-            return built
+        checked = _checked(model, choice, threads=threads, cache=folder, say=say)
+        if checked is not None:
+            return checked
     raise AssertionError("torch f32 is always there")
 
 
 def candidates(asked: Asked) -> Iterator[EngineChoice]:
-    """Yield what is installed and what the processor can do, the first to be tried first; int8 is not checked yet."""
+    """Yield what is installed and what the processor can do, the first to be tried first; nothing is checked yet."""
     if asked == "auto" and _gpu():
         yield _choice("torch")
     if asked in ("auto", "openvino") and _installed("openvino"):
@@ -121,60 +122,89 @@ def cache_folder() -> Path:
 def int8_path(model: Model, cache: Path) -> Path:
     """Return where a model's int8 network is kept, without its ending."""
     libraries = f"{_QUANTISED}-openvino-{_version('openvino')}-nncf-{_version('nncf')}"
-    return cache / f"{model.content}-{libraries}-{re.sub(r'[^A-Za-z0-9]+', '_', processor())}"
+    return _kept_path(model, libraries, cache)
 
 
-def _int8(model: Model, choice: EngineChoice, *, threads: int, cache: Path, say: Say) -> EngineChoice | None:
-    """Return the choice of an int8 network that passes its check, built if it was not before; None if it fails."""
-    from tomoseg.engine import openvino_engine
+def bf16_path(model: Model, choice: EngineChoice, cache: Path) -> Path:
+    """Return where it is kept what the check of an engine in bf16 found, without its ending."""
+    return _kept_path(model, f"bf16-{_ROUNDED}-{choice.name}-{choice.version}", cache)
 
-    path = int8_path(model, cache)
-    verdict = _kept_verdict(path)
+
+def _kept_path(model: Model, how: str, cache: Path) -> Path:
+    return cache / f"{model.content}-{how}-{re.sub(r'[^A-Za-z0-9]+', '_', processor())}"
+
+
+def _checked(model: Model, choice: EngineChoice, *, threads: int, cache: Path, say: Say) -> EngineChoice | None:
+    """Return a choice that is not exact with what its check found, made if it was not before; None if it fails."""
+    quantised = choice.precision == "int8"
+    path = int8_path(model, cache) if quantised else bf16_path(model, choice, cache)
+    verdict = _kept_verdict(path, _network(model, choice, path))
     if verdict is None:
         try:
-            verdict = _build(model, path, threads=threads, say=say)
+            verdict = _check(model, choice, path, threads=threads, say=say)
         except OSError as error:
             say(f"an int8 network can't be kept in {cache} ({error.strerror}), so there is none")
         if verdict is None:
             return None
-    say(f"int8 {'passes' if verdict.passes else 'fails'} its check: {verdict}")
+    say(f"{choice} {'passes' if verdict.passes else 'fails'} its check: {verdict}")
     if not verdict.passes:
         return None
-    return choice.model_copy(update={"network": openvino_engine.digest(path), "found": asdict(verdict)})
+    built = _network(model, choice, path) if quantised else ""
+    return choice.model_copy(update={"network": built, "found": asdict(verdict)})
 
 
-def _kept_verdict(path: Path) -> Verdict | None:
-    """Return what the check of a network gave that was built before; None if it is not there in whole."""
+def _network(model: Model, choice: EngineChoice, path: Path) -> str:
+    """Return a hash of the network that a choice runs: int8 its own, bf16 the model's; nothing where it is missing."""
+    if choice.precision != "int8":
+        return model.content
     from tomoseg.engine import openvino_engine
 
+    return openvino_engine.digest(path)
+
+
+def _kept_verdict(path: Path, network: str) -> Verdict | None:
+    """Return what the check of a network gave before; None if it was another one, or is not there in whole."""
     try:
         kept = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
-        found = openvino_engine.digest(path)
-        return Verdict(**kept["verdict"]) if found and found == kept["network"] else None
+        return Verdict(**kept["verdict"]) if network and network == kept["network"] else None
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _build(model: Model, path: Path, *, threads: int, say: Say) -> Verdict | None:
-    """Quantise a model on half of its tiles, write it, and compare it with the exact one on the other half."""
-    from tomoseg.engine import openvino_engine
+def _check(model: Model, choice: EngineChoice, path: Path, *, threads: int, say: Say) -> Verdict | None:
+    """Compare an engine with the exact one on the model's tiles, int8 on those that don't calibrate it; keep that.
+
+    Raises
+    ------
+    OSError
+        If an int8 network can't be kept. Where what the check of bf16 found can't be, it is checked again next time.
+    """
     from tomoseg.engine.torch_engine import TorchEngine
 
     trials = make_trials(model)
     if len(trials) < _FEWEST_TILES:
-        say(f"int8 needs labelled tiles to be checked on; this model carries {len(trials)}")
+        say(f"{choice} needs labelled tiles to be checked on; this model carries {len(trials)}")
         return None
-    say("building the int8 network, once for this model")
-    calibrate, check = trials[::2], trials[1::2]
-    network = model.network()
-    stacks = [stack for trial in calibrate for stack in (trial.clean, trial.noisy)]
-    quick = openvino_engine.quantise(openvino_engine.convert(network), stacks)
-    openvino_engine.save(quick, path)
-    fast = openvino_engine.OpenVinoEngine(openvino_engine.read(path), precision="int8", threads=threads)
-    verdict = judge(fast, TorchEngine(network), check)
-    record = {"network": openvino_engine.digest(path), "verdict": asdict(verdict)}
-    Path(f"{path}.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    if choice.precision == "int8":
+        say("building the int8 network, once for this model")
+        fast, trials = _build(model, path, trials[::2], threads=threads), trials[1::2]
+    else:
+        say(f"checking {choice}, once for this model")
+        fast = make_engine(model, choice, threads=threads)
+    verdict = judge(fast, TorchEngine(model.network()), trials)
+    with suppress(OutputError), whole_file(Path(f"{path}.json")) as draft:
+        record = {"network": _network(model, choice, path), "verdict": asdict(verdict)}
+        draft.write_text(json.dumps(record) + "\n", encoding="utf-8")
     return verdict
+
+
+def _build(model: Model, path: Path, trials: Sequence[Trial], *, threads: int) -> Engine:
+    """Quantise a model on tiles, and write it; raises OSError where it can't."""
+    from tomoseg.engine import openvino_engine
+
+    stacks = [stack for trial in trials for stack in (trial.clean, trial.noisy)]
+    openvino_engine.save(openvino_engine.quantise(openvino_engine.convert(model.network()), stacks), path)
+    return openvino_engine.OpenVinoEngine(openvino_engine.read(path), precision="int8", threads=threads)
 
 
 def make_trials(model: Model) -> list[Trial]:

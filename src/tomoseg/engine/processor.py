@@ -29,8 +29,8 @@ def processor() -> str:
 
 
 def has_bf16() -> bool:
-    """Return whether the processor multiplies matrices of bf16 itself; where it does not, bf16 is slower than f32."""
-    return "amx_bf16" in _instructions()
+    """Return whether the processor multiplies bf16 itself; where it does not, bf16 is slower than f32."""
+    return not _instructions().isdisjoint(("amx_bf16", "avx512_bf16"))
 
 
 @cache
