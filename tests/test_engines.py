@@ -207,6 +207,24 @@ def test_the_check_of_bf16_runs_bf16_on_all_tiles(
             assert np.abs(fast.run(stack) - exact.run(stack)).max() > 1e-4
 
 
+@pytest.mark.parametrize("name", ["openvino", "torch"])
+def test_in_bf16_the_first_convolution_sees_what_bf16_has_no_digits_for(model: Model, name: str) -> None:
+    network = model.network()
+    with torch.no_grad():  # it looks at differences only, so that what all pixels have in common is gone after it
+        network.first[0].weight -= network.first[0].weight.mean(dim=(1, 2, 3), keepdim=True)
+    exact = TorchEngine(network)
+    if name == "torch":
+        rough: Engine = TorchEngine(network, precision="bf16")
+    else:
+        rough = openvino_engine.OpenVinoEngine(openvino_engine.convert(network), precision="bf16", threads=1)
+    halo = network.config.halo
+    for stack in stacks(model)[:2]:
+        inner = (slice(None), slice(halo, -halo), slice(halo, -halo))  # without what sees the zeros outside
+        true = exact.run(stack + 200)[inner]  # of 200 and 201 bf16 knows only 200
+        assert np.ptp(true, axis=(1, 2)).max() > 0.1
+        assert np.abs(rough.run(stack + 200)[inner] - true).max() < 0.2
+
+
 def test_what_a_check_of_bf16_found_need_not_be_kept(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,8 @@ class OpenVinoEngine:
     model
         As `convert` or `read` return it.
     precision
-        Of the arithmetic; an int8 model is run with float32 between its quantised layers.
+        Of the arithmetic; an int8 model is run with float32 between its quantised layers, a bf16 one up to the first
+        ReLU in float32, as torch's.
     threads
         Processor threads of a call.
     at_a_time
@@ -49,27 +50,41 @@ class OpenVinoEngine:
         # The first call fills a table under a lock, and waits there for the interpreter's own: two threads that make
         # it at the same time wait for each other for ever.
         openvino.Type.f32.to_dtype()
-        hint = "bf16" if precision == "bf16" else "f32"
         settings = {
-            "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": threads * at_a_time,
             "NUM_STREAMS": at_a_time,
             "ENABLE_CPU_PINNING": False,  # else the processes of a machine are pinned to the same first cores
         }
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
-        self._free: SimpleQueue[Any] = SimpleQueue()
+        parts = zip(_cut(model), ("f32", "bf16"), strict=True) if precision == "bf16" else [(model, "f32")]
+        compiled = [
+            openvino.Core().compile_model(part, "CPU", {**settings, "INFERENCE_PRECISION_HINT": hint})
+            for part, hint in parts
+        ]
+        self._free: SimpleQueue[list[Any]] = SimpleQueue()
         for _ in range(at_a_time):
-            self._free.put(compiled.create_infer_request())
+            self._free.put([part.create_infer_request() for part in compiled])
 
     def run(self, stack: Stack) -> Probabilities:
         """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
-        request = self._free.get()
+        requests, given = self._free.get(), np.ascontiguousarray(stack)[None]
         try:
-            request.infer([np.ascontiguousarray(stack)[None]], share_inputs=True, share_outputs=True)
-            found: Probabilities = np.array(request.get_output_tensor(0).data[0], np.float32)
+            for request in requests:
+                request.infer([given], share_inputs=True, share_outputs=True)
+                given = request.get_output_tensor(0)
+            found: Probabilities = np.array(given.data[0], np.float32)
         finally:
-            self._free.put(request)
+            self._free.put(requests)
         return found
+
+
+def _cut(model: Any) -> tuple[Any, Any]:
+    """Return what a model does up to its first ReLU, and what it does from there on; the model is taken apart."""
+    openvino = _load("openvino")
+    cut = next(node for node in model.get_ordered_ops() if node.get_type_name() == "Relu")
+    features = openvino.op.Parameter(openvino.Type.f32, cut.get_output_partial_shape(0))
+    for target in cut.output(0).get_target_inputs():
+        target.replace_source_output(features.output(0))
+    return openvino.Model([cut], model.get_parameters()), openvino.Model(model.get_results(), [features])
 
 
 def convert(network: UNet) -> Any:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tomoseg.engine.base import Probabilities, Stack
@@ -31,19 +32,19 @@ class TorchEngine:
     network
         In evaluation mode; it is copied.
     precision
-        f32, which is not replaced by TF32 on a GPU, or bf16, which rounds differently for tiles of different sizes.
+        f32, which is not replaced by TF32 on a GPU, or bf16, which rounds differently for tiles of different sizes;
+        the first convolution is in f32 always: half and more of the labels that bf16 changes are changed there.
     """
 
     def __init__(self, network: UNet, *, precision: Literal["f32", "bf16"] = "f32") -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self._type = torch.bfloat16 if precision == "bf16" else torch.float32
-        folded = _fold(network).to(self._device, self._type)
-        self._network = folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        folded = _fold(network) if precision == "f32" else _round(_fold(network))
+        self._network = folded.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def run(self, stack: Stack) -> Probabilities:
         """Return class probabilities (class, y, x) of network input (channel, y, x), whole pooling cells."""
-        image = torch.from_numpy(np.ascontiguousarray(stack))[None].to(self._device, self._type)
+        image = torch.from_numpy(np.ascontiguousarray(stack))[None].to(self._device)
         with torch.inference_mode():
             logits = self._network(image.contiguous(memory_format=torch.channels_last))[0].float()
             probabilities: Probabilities = torch.softmax(logits, dim=0).cpu().numpy()
@@ -61,3 +62,19 @@ def _fold(network: UNet) -> UNet:
                 block[place] = fuse_conv_bn_eval(block[place], block[place + 1])  # type: ignore[type-var, arg-type]
                 block[place + 1] = nn.Identity()
     return folded
+
+
+def _round(folded: UNet) -> UNet:
+    """Return a network without batch norms in bf16 but for its first convolution; it is changed."""
+    first = deepcopy(folded.first[0])
+    folded.to(torch.bfloat16)
+    folded.first[0] = nn.Sequential(first, _Rounded())
+    return folded
+
+
+class _Rounded(nn.Module):
+    """Turns what it is given to bf16."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        return features.bfloat16()
