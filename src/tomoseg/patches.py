@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tomoseg.augment import turn
@@ -25,10 +25,15 @@ Labels = UInt8[np.ndarray, "batch y x"]
 
 CROPS_LARGE = 9
 _PLACES_KEPT = 1 << 16
+_NONE = np.zeros(0, np.int64)
 
 
 DEFAULT_NOISE = 0.46
 """Largest noise std in training, in widths of the window: a std of 10,000 on the original tomogram."""
+
+
+SPARSE = 0.1
+"""Largest share of labelled pixels, of those that count in the labelled slices, with which labels are called sparse."""
 
 
 class PatchSettings(BaseModel):
@@ -88,6 +93,8 @@ class TrainingSlice:
         Class indices, uint8 (y, x), `UNLABELLED` where nothing is to be learnt.
     labelled, rare
         Flat positions of labelled pixels, and of pixels of each rare class: all, or 65,536 evenly taken.
+    open
+        Pixels that nobody labelled, though something may be learnt there, bool (y, x).
     """
 
     scan: Scan
@@ -96,6 +103,12 @@ class TrainingSlice:
     label: UInt8[np.ndarray, "y x"]
     labelled: Int64[np.ndarray, " pixel"]
     rare: tuple[Int64[np.ndarray, " _"], ...]
+    open: Bool[np.ndarray, "y x"]
+
+    def with_label(self, label: UInt8[np.ndarray, "y x"], *, rare: Sequence[int]) -> TrainingSlice:
+        """Return it with other classes, of which `rare` are rare."""
+        places = tuple(_places(label == c) for c in rare)
+        return replace(self, label=label, labelled=_places(label != UNLABELLED), rare=places)
 
 
 def rare_classes(shares: Float32[np.ndarray, " class"] | np.ndarray) -> tuple[int, ...]:
@@ -116,12 +129,18 @@ def training_slices(
     found = []
     for z in zs:
         label = training_part(scan.read_label(z), block, halo=halo)
-        labelled = _places(label != UNLABELLED)
-        if len(labelled):
-            places = tuple(_places(label == c) for c in rare)
+        if (label != UNLABELLED).any():
+            counting = training_part(np.where(scan.inside(z), np.uint8(0), np.uint8(UNLABELLED)), block, halo=halo)
             channels = context_slices(z, numbers=scan.numbers, context=context)
-            found.append(TrainingSlice(scan, z, channels, label, labelled, places))
+            item = TrainingSlice(scan, z, channels, label, _NONE, (), (counting == 0) & (label == UNLABELLED))
+            found.append(item.with_label(label, rare=rare))
     return tuple(found)
+
+
+def are_sparse(slices: Sequence[TrainingSlice]) -> bool:
+    """Tell whether few pixels of the slices are labelled."""
+    labelled = sum(int((item.label != UNLABELLED).sum()) for item in slices)
+    return labelled < SPARSE * (labelled + sum(int(item.open.sum()) for item in slices))
 
 
 def _places(mask: np.ndarray) -> Int64[np.ndarray, " pixel"]:

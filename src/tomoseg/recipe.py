@@ -40,6 +40,9 @@ class Recipe(NetworkShape):
     average: float = Field(
         default=0.99, ge=0, lt=1, description="decay a step of the averaged weights; 0: not averaged"
     )
+    pseudo_labels: bool = Field(
+        default=True, description="where few pixels are labelled, learn from guesses for the others, too"
+    )
     calibrate: bool = Field(
         default=True, description="divide the logits by a temperature fitted on validation data, at all noise levels"
     )
@@ -76,6 +79,7 @@ POSTER = Recipe(
     settle=1.0,
     loss_power=1.0,
     average=0.0,
+    pseudo_labels=False,
     calibrate=False,
 )
 

@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 from tomoseg.errors import PairingError, SettingError
 from tomoseg.field_of_view import FieldOfView
@@ -237,13 +237,17 @@ class Scan:
         pair = next(pair for pair in self.pairs if pair.z == z)
         name = self.pictures.names[pair.picture]
         label = encode(self.pictures.read_picture(pair.picture), self.classes, unlabelled=self.unlabelled, where=name)
-        inside = np.zeros(label.shape, np.bool_)
+        return np.where(self.inside(z), label, np.uint8(UNLABELLED))
+
+    def inside(self, z: int) -> Bool[np.ndarray, "y x"]:
+        """Return which pixels of slice `z` count."""
+        inside = np.zeros(self.volume.shape[1:], np.bool_)
         _, rows, columns = self.region.slices
         inside[rows, columns] = self.view.inside(z)[rows, columns]
         for box in self.withheld:
             if box.z0 <= z < box.z1:
                 inside[box.slices[1:]] = False
-        return np.where(inside, label, np.uint8(UNLABELLED))
+        return inside
 
 
 def check_sizes(volume: Volume, pictures: Pictures, axis: Axis = "z") -> None:

@@ -58,14 +58,18 @@ class UNet(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         """Return logits; y and x must be multiples of the config's `grid`."""
+        logits: Tensor = self.spread(self.classify(self.features(image)))
+        return logits
+
+    def features(self, image: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch feature cell_y cell_x"]:
+        """Return what the last layer makes logits of, `widths[0]` numbers for each pixel, or square of `stem`."""
         steps = [self.first(self.gather(image))]  # (batch, widths[0], y, x), or y and x over `stem`
         for convolve in self.down:
             steps.append(convolve(self.pool(steps[-1])))  # half of y and x each time
-        features = self.drop(steps.pop())
+        features: Tensor = self.drop(steps.pop())
         for enlarge, convolve in zip(self.enlarge, self.up, strict=True):
             features = convolve(torch.cat([steps.pop(), enlarge(features)], dim=1))  # twice y and x each time
-        logits: Tensor = self.spread(self.classify(features))
-        return logits
+        return features
 
 
 def _enlarge(config: UNetConfig, coarse: int, fine: int) -> nn.Module:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from jaxtyping import UInt8
 from pydantic import Field
 
 from tomoseg.errors import ModelFileError, SettingError
+from tomoseg.labels import UNLABELLED
 from tomoseg.provenance import content_hash, record
 from tomoseg.workflow.common import ModelFile, Reading, SourcePath, Target, limit_threads
 from tomoseg.workflow.console import Console
@@ -224,7 +226,21 @@ def _sources(fit: Fit, patches: PatchSettings, *, seed: int) -> tuple[TileSource
         for i in np.flatnonzero(validating).tolist()
     ]
     chosen = patches.model_copy(update={"size": size})
-    return TileSource(stacks[~validating], labels[~validating], chosen, fit.added), tuple(checks)
+    learnt = _filled_up(fit, labels)[~validating]
+    return TileSource(stacks[~validating], learnt, chosen, fit.added), tuple(checks)
+
+
+def _filled_up(fit: Fit, labels: UInt8[np.ndarray, "tile y x"]) -> UInt8[np.ndarray, "tile y x"]:
+    """Return the tiles' labels; where they are sparse, the old model's own for all other pixels."""
+    from tomoseg.patches import SPARSE
+    from tomoseg.workflow.predict import make_runner
+
+    known = labels != UNLABELLED
+    if known.mean() >= SPARSE:
+        return labels
+    runner = make_runner(fit.model)
+    found = np.stack([runner.segment(list(stack)) for stack in fit.samples.stacks])
+    return np.where(known, labels, found)
 
 
 def _budget(settings: AdaptSettings) -> Budget:

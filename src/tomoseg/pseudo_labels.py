@@ -1,0 +1,153 @@
+"""Labels for the pixels that nobody labelled, where few are: what a network for structures of any kind makes of them.
+
+From a few strokes a network learns the strokes by heart, and in the time that makes it better on whole slices it gets
+worse. So the rest of the labelled slices is labelled first, by a network that ships with tomoseg. It was trained to
+tell apart the phases of structures made by chance (`benchmarks/guesser.py`), and brings where edges lie under blur and
+noise; which class is which, its last layer learns from the labels that there are. Training then learns from both
+(self-training: H. Scudder, IEEE Trans. Inf. Theory 11 (1965) 363, DOI 10.1109/TIT.1965.1053799).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from tomoseg.labels import UNLABELLED, class_shares
+from tomoseg.model_file import load_tensors, network_of
+from tomoseg.patches import TrainingSlice, rare_classes
+from tomoseg.slices import context_slices
+from tomoseg.tiles import Tile, cut, tiles
+from tomoseg.unet import UNet
+from tomoseg.unet_config import UNetConfig
+from tomoseg.window import Window
+
+SHIPPED = Path(__file__).parent / "guesser"
+
+_TILE = 512
+_NORM_TILES = 16
+_MOST_PIXELS = 20_000
+_MOST_ROUNDS = 2000
+_TRUST = 5.0  # in the labels: the inverse of the penalty on weights
+
+Rows = Float32[np.ndarray, "pixel feature"]
+
+
+@dataclass(frozen=True)
+class Guesser:
+    """The shipped network, its last layer fitted to some labels: make one with `Guesser.fit`.
+
+    Attributes
+    ----------
+    network
+        In evaluation mode; its own last layer is not used.
+    window
+        Turns grey values into its input.
+    last
+        Makes classes of features.
+    """
+
+    network: UNet
+    window: Window
+    last: LogisticRegression
+
+    @classmethod
+    def fit(cls, slices: Sequence[TrainingSlice], window: Window, *, seed: int) -> Guesser | None:
+        """Return the guesser for some partly labelled slices; None where they show one class only.
+
+        Parameters
+        ----------
+        slices
+            With their labels.
+        window
+            Turns their grey values into network input.
+        seed
+            Draws pixels, where more than 20,000 are labelled.
+        """
+        network = shipped_network(context=2 if len(slices[0].channels) > 1 else 0)
+        _settle_norms(network, slices, window)
+        rows, truth = zip(*(_labelled(network, item, window) for item in slices), strict=True)
+        given, wanted = np.concatenate(rows), np.concatenate(truth)
+        chosen = np.random.default_rng(seed).permutation(len(wanted))[:_MOST_PIXELS]
+        if len(np.unique(wanted[chosen])) < 2:
+            return None
+        last: Any = LogisticRegression(C=_TRUST, max_iter=_MOST_ROUNDS)
+        return cls(network, window, last.fit(given[chosen], wanted[chosen]))
+
+    def guess(self, item: TrainingSlice) -> UInt8[np.ndarray, "y x"]:
+        """Return the class of each pixel of a slice."""
+        found = np.full(item.label.shape, UNLABELLED, np.uint8)
+        for part, features in _features(self.network, item, self.window):
+            classes = self.last.predict(features.reshape(-1, features.shape[-1]))
+            found[part.core] = classes.reshape(features.shape[:2])
+        return found
+
+
+def shipped_network(*, context: int) -> UNet:
+    """Return the network that ships with tomoseg for 0 or 2 slices on either side, in evaluation mode."""
+    path = SHIPPED / f"context_{context}.safetensors"
+    weights, record = load_tensors(path, what="guesser")
+    as_trained = {name: value.astype(np.float32) if value.ndim else value for name, value in weights.items()}
+    return network_of(UNetConfig.model_validate(record["network"]), as_trained, place=str(path))
+
+
+def with_pseudo_labels(
+    slices: Sequence[TrainingSlice], guesses: Sequence[UInt8[np.ndarray, "y x"]], *, classes: int
+) -> tuple[TrainingSlice, ...]:
+    """Return the slices with guesses for the pixels that nobody labelled."""
+    labels = [np.where(item.open, guess, item.label) for item, guess in zip(slices, guesses, strict=True)]
+    rare = rare_classes(np.mean([class_shares(label, classes) for label in labels], axis=0))
+    return tuple(item.with_label(label, rare=rare) for item, label in zip(slices, labels, strict=True))
+
+
+@torch.no_grad()
+def _settle_norms(network: UNet, slices: Sequence[TrainingSlice], window: Window) -> None:
+    """Let the batch norms' statistics be those of these slices: of tiles spread over them."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all tiles
+    network.train()
+    places = [(item, part) for item in slices for part in _tiles(network, item)]
+    for i in np.unique(np.linspace(0, len(places) - 1, _NORM_TILES).astype(int)):
+        item, part = places[i]
+        network.features(_input(network, item, window, part))
+    network.eval()
+
+
+def _labelled(network: UNet, item: TrainingSlice, window: Window) -> tuple[Rows, Int64[np.ndarray, " pixel"]]:
+    """Return the features of a slice's labelled pixels, and their classes."""
+    rows, truth = [np.zeros((0, network.config.widths[0]), np.float32)], [np.zeros(0, np.int64)]
+    for part, features in _features(network, item, window):
+        label = item.label[part.core]
+        rows.append(features[label != UNLABELLED])
+        truth.append(label[label != UNLABELLED].astype(np.int64))
+    return np.concatenate(rows), np.concatenate(truth)
+
+
+def _features(
+    network: UNet, item: TrainingSlice, window: Window
+) -> Iterator[tuple[Tile, Float32[np.ndarray, "y x feature"]]]:
+    """Yield tiles of a slice, with what the network's last layer is given for each pixel."""
+    for part in _tiles(network, item):
+        with torch.inference_mode():
+            found = network.features(_input(network, item, window, part))[0].permute(1, 2, 0).numpy()
+        yield part, found[part.inner]
+
+
+def _tiles(network: UNet, item: TrainingSlice) -> list[Tile]:
+    height, width = item.label.shape
+    return list(tiles((height, width), tile=_TILE, halo=network.config.halo, grid=network.config.grid))
+
+
+def _input(network: UNet, item: TrainingSlice, window: Window, part: Tile) -> Float[Tensor, "1 channel height width"]:
+    channels = context_slices(item.z, numbers=item.scan.numbers, context=network.config.context)
+    image = np.stack([window.apply(cut(item.scan.read_grey(z), part)) for z in channels])
+    return torch.from_numpy(image[None]).contiguous(memory_format=torch.channels_last)
