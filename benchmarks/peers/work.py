@@ -6,7 +6,9 @@ import argparse
 import json
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +54,14 @@ class Work:
         """The slices that test, by rising z."""
         return [pair.z for pair in self.test.pairs]
 
+    @cached_property
     def window(self) -> Window:
-        """Return the window of grey values that tomoseg would train with."""
+        """The window of grey values that tomoseg would train with."""
         return fit_window(self.scan.read_grey(z)[self.scan.read_label(z) != UNLABELLED] for z in self.zs)
 
     def noise_grey(self, noise_std: float) -> float:
         """Return a noise std in the scan's own grey values."""
-        return noise_std_grey(noise_std, dtype=self.scan.volume.dtype, window=self.window())
+        return noise_std_grey(noise_std, dtype=self.scan.volume.dtype, window=self.window)
 
     def read(self, z: int, *, noise_std: float) -> np.ndarray:
         """Return the grey values (y, x) of any slice, float32, with the very noise that `tomoseg evaluate` adds."""
@@ -86,16 +89,21 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def open_work(given: argparse.Namespace) -> Work:
     """Open what the options name."""
+    return open_slices(given.images, given.labels, test=given.test, gap=given.gap, classes=given.classes)
+
+
+def open_slices(images: Path, labels: Path, *, test: Path, gap: int = 0, classes: Sequence[str] | None = None) -> Work:
+    """Open a scan with the labels to learn from, those of test slices and within `gap` slices of one left out."""
     console = Console(quiet=True)
-    stated = parse_classes(given.classes) if given.classes else None
-    (scan,) = open_scans([(given.images, given.labels)], how=Reading(), stated=stated, unlabelled=None, console=console)
-    (test,) = open_scans([(given.images, given.test)], how=Reading(), stated=None, unlabelled=None,
-                         known=scan.classes, console=console)  # fmt: skip
-    taken = [scan.numbers[pair.z] for pair in test.pairs]
-    far = [pair.z for pair in scan.pairs if min(abs(scan.numbers[pair.z] - number) for number in taken) > given.gap]
+    stated = parse_classes(classes) if classes else None
+    (scan,) = open_scans([(images, labels)], how=Reading(), stated=stated, unlabelled=None, console=console)
+    (tested,) = open_scans([(images, test)], how=Reading(), stated=None, unlabelled=None,
+                           known=scan.classes, console=console)  # fmt: skip
+    taken = [scan.numbers[pair.z] for pair in tested.pairs]
+    far = [pair.z for pair in scan.pairs if min(abs(scan.numbers[pair.z] - number) for number in taken) > gap]
     if not far:
-        raise SystemExit(f"{given.labels}: every labelled slice tests, or lies within {given.gap} slices of one")
-    return Work(scan, test, tuple(far))
+        raise SystemExit(f"{labels}: every labelled slice tests, or lies within {gap} slices of one")
+    return Work(scan, tested, tuple(far))
 
 
 def record(out: Path, **row: Any) -> None:
