@@ -33,6 +33,7 @@ from tomoseg.volume import Volume, read_slice
 from tomoseg.volume.turned import TurnedVolume
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.sparse_labels import filled_up
 
 _CHORD_SLICES = 16
 _WINDOW_SLICES = 64
@@ -41,7 +42,11 @@ _GOLDEN = (5**0.5 - 1) / 2
 
 @dataclass(frozen=True)
 class Prepared:
-    """All that training needs, and all that the model remembers of its data."""
+    """All that training needs, and all that the model remembers of its data.
+
+    `source` is of the labels that there are; patches are drawn from `learnt`, which is the same, or with guesses for
+    the pixels that nobody labelled.
+    """
 
     scans: tuple[Scan, ...]
     splits: tuple[Split, ...]
@@ -50,6 +55,7 @@ class Prepared:
     window: Window
     noise_grey: tuple[float, float]
     source: PatchSource
+    learnt: PatchSource
     checks: tuple[Check, ...]
     scan_records: tuple[ScanRecord, ...]
     slice_records: tuple[SliceRecord, ...]
@@ -151,7 +157,9 @@ def prepare(
             seed=seed,
         )
     )
-    return Prepared(scans, splits, gap, network, window, (low, high), source, checks, *_records(scans, splits, console))
+    learnt = filled_up(source, classes=n_classes, seed=seed, console=console) if recipe.pseudo_labels else source
+    records = _records(scans, splits, console)
+    return Prepared(scans, splits, gap, network, window, (low, high), source, learnt, checks, *records)
 
 
 def _read_ahead(scans: Sequence[Scan], context: int, console: Console) -> None:

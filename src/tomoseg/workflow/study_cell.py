@@ -105,7 +105,7 @@ def _network(cell: Cell, prepared: work.Prepared, settings: StudySettings) -> tu
     steps = train.train(
         training,
         recipe,
-        prepared.source,
+        prepared.learnt,
         prepared.checks,
         fabric=fabric,
         budget=budget_of(cell, prepared, recipe, settings),

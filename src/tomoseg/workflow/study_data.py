@@ -176,11 +176,11 @@ def prepare_cell(cell: Cell, layout: Layout, settings: StudySettings) -> work.Pr
     scale, rng = GreyScale(scan.volume.dtype, prepared.window), np.random.default_rng([cell.seed, 5])
     degraded = Degraded(scan, find_kind(settings.kind), level_of(cell, settings), scale, cell.seed)
     share = cell.share or 0.0
-    source = prepared.source
     if cell.method == "poster":  # the others' noise, if any, is fresh at every draw
-        source = _partly_degraded(source, degraded, cell=cell, settings=settings, rng=rng)
+        source = _partly_degraded(prepared.source, degraded, cell=cell, settings=settings, rng=rng)
+        prepared = replace(prepared, source=source, learnt=source)
     top = settings.trained_noise_std if cell.varied else None
-    return replace(prepared, source=source, checks=_checks(prepared, degraded, share, rng, varied_to=top))
+    return replace(prepared, checks=_checks(prepared, degraded, share, rng, varied_to=top))
 
 
 def _partly_degraded(

@@ -6,7 +6,7 @@ import re
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -261,13 +261,9 @@ def _checkpoint(settings: TrainSettings) -> Path:
 
 def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console: Console) -> tuple[Model, bool]:
     from tomoseg import checkpoint, train
-    from tomoseg.workflow.sparse_labels import filled_up
     from tomoseg.workflow.trained import as_model
 
     mark = _fingerprint(prepared, recipe, settings)
-    source = prepared.source
-    if recipe.pseudo_labels:
-        source = filled_up(source, classes=prepared.network.classes, seed=settings.seed, console=console)
     fabric = train.make_fabric()
     training = train.start(prepared.network, recipe, seed=settings.seed)
     used = 0.0
@@ -281,7 +277,7 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
         return time.monotonic() - began
 
     budget = _budget(settings)
-    finished = _loop(training, recipe, replace(prepared, source=source), settings, mark, fabric, budget, clock, console)
+    finished = _loop(training, recipe, prepared, settings, mark, fabric, budget, clock, console)
     if not finished:
         checkpoint.save_checkpoint(_checkpoint(settings), training, fingerprint=mark, seconds=clock())
         console.warn(f"stopped after {training.step} steps; the model holds the best so far. Go on with --resume")
@@ -335,7 +331,7 @@ def _loop(
     steps = train.train(
         training,
         recipe,
-        prepared.source,
+        prepared.learnt,
         prepared.checks,
         fabric=fabric,
         budget=budget,
