@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 from tomoseg import adapt, likeness
 from tomoseg.cli import run
 from tomoseg.label_gain import change_by_one, fractions_by_forests
+from tomoseg.labels import UNLABELLED
 from tomoseg.model_file import Samples, load_model, save_model
 from tomoseg.volume import read_slice
 from tomoseg.volume.source import open_volume
@@ -191,6 +192,31 @@ def test_a_model_is_adapted_to_noise_and_scaling_that_it_has_not_seen(scan: Path
     assert run([str(word) for word in words]) == 2  # it is there
     assert run([str(word) for word in [*words, "--force"]]) == 0
     assert load_model(out).content == new.content
+
+
+def test_tiles_with_few_labels_are_filled_up_by_the_model_itself(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = load_model(scan / "model.tomoseg")
+    assert made.samples is not None
+    truth = made.samples.labels
+    few = np.where(np.random.default_rng(2).random(truth.shape) < 0.01, (truth + 1) % 3, np.uint8(UNLABELLED))
+    save_model(tmp_path / "few.tomoseg", replace(made, samples=replace(made.samples, labels=few)))
+    learnt: list[np.ndarray] = []
+
+    def noted(stacks: np.ndarray, labels: np.ndarray, *others: object) -> object:
+        learnt.append(labels)
+        return source_of(stacks, labels, *others)
+
+    source_of = adapt.TileSource
+    monkeypatch.setattr(adapt, "TileSource", noted)
+    words = ["adapt", tmp_path / "few.tomoseg", scan / "p/images", "-o", tmp_path / "new.tomoseg", "--steps", 1]
+    assert run([*map(str, words), "--quiet"]) == 0
+    chosen = np.arange(len(made.samples.stacks)) % 4 != 3
+    (found,), given = learnt, few[: len(chosen)][chosen]
+    known = given != UNLABELLED
+    np.testing.assert_array_equal(found[known], given[known])
+    assert (found == truth[: len(chosen)][chosen])[~known].mean() > 0.8
 
 
 def test_what_cannot_be_adapted_is_refused(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

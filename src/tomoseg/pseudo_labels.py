@@ -35,6 +35,7 @@ _TILE = 512
 _NORM_TILES = 16
 _MOST_PIXELS = 20_000
 _MOST_ROUNDS = 2000
+_FLIPS = ((), (2, 3), (1, 2), (1, 3))  # axes of (batch, channel, y, x)
 _TRUST = 5.0  # in the labels: the inverse of the penalty on weights
 
 Rows = Float32[np.ndarray, "pixel feature"]
@@ -135,11 +136,17 @@ def _labelled(network: UNet, item: TrainingSlice, window: Window) -> tuple[Rows,
 def _features(
     network: UNet, item: TrainingSlice, window: Window
 ) -> Iterator[tuple[Tile, Float32[np.ndarray, "y x feature"]]]:
-    """Yield tiles of a slice, with what the network's last layer is given for each pixel."""
+    """Yield tiles of a slice, with what the network's last layer is given for each pixel, the mean over `_FLIPS`."""
     for part in _tiles(network, item):
+        image = _input(network, item, window, part)
         with torch.inference_mode():
-            found = network.features(_input(network, item, window, part))[0].permute(1, 2, 0).numpy()
-        yield part, found[part.inner]
+            seen = torch.stack([network.features(image.flip(axes)).flip(_in_plane(axes))[0] for axes in _FLIPS])
+        yield part, seen.mean(dim=0).permute(1, 2, 0).numpy()[part.inner]
+
+
+def _in_plane(axes: tuple[int, ...]) -> list[int]:
+    """Return those of the axes that features have as well: not the channels, which are slices."""
+    return [axis for axis in axes if axis > 1]
 
 
 def _tiles(network: UNet, item: TrainingSlice) -> list[Tile]:
