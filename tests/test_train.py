@@ -186,3 +186,23 @@ def test_a_recipe_that_no_network_can_have_is_refused_when_it_is_read(tmp_path, 
         load_recipe(str(tmp_path / "r.toml"))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_weights_that_are_kept_are_the_best_on_clean_and_noisy_slices_together(monkeypatch):
+    clean, noisy = checks()[:1], checks()[1:2]
+    scripted = {id(clean): iter([0.950, 0.949, 0.960]), id(noisy): iter([0.80, 0.85, 0.70])}
+    monkeypatch.setattr(
+        "tomoseg.train.validate",
+        lambda network, some, fabric: {"mean_iou": next(scripted[id(some)]), "accuracy": 0.9},
+    )
+    training = start(CONFIG, RECIPE, seed=0)
+    budget = Budget(steps=3, validations=3)
+    steps = train(training, RECIPE, Bright(), clean, noisy, fabric=make_fabric(), budget=budget,
+                  clock=lambda: 0.0, seed=0)  # fmt: skip
+    weights = []
+    for step in steps:
+        weights.append(weights_of(training.averaged.state_dict()))
+        assert step.validation["noisy_mean_iou"] == training.validations[-1]["noisy_mean_iou"]
+    assert training.best_scores["mean_iou"] == 0.949
+    assert same(training.best, weights[1])
+    assert not same(training.best, weights[2])

@@ -108,7 +108,8 @@ class Training:
     curve
         Mean loss (nats) of every hundredth of the budget, with `step` and `seconds`.
     validations
-        `mean_iou` and `accuracy` of the averaged weights, with `step` and `seconds`.
+        `mean_iou` and `accuracy` of the averaged weights, and `noisy_mean_iou` where noise is trained, with `step` and
+        `seconds`.
     """
 
     network: UNet
@@ -193,6 +194,7 @@ def train(
     recipe: Recipe,
     source: BatchSource,
     checks: Sequence[Check],
+    noisy_checks: Sequence[Check] = (),
     *,
     fabric: Fabric,
     budget: Budget,
@@ -212,8 +214,9 @@ def train(
         How.
     source
         Draws the patches.
-    checks
-        Validation data, run as often as the budget says; the best weights are kept in `training`.
+    checks, noisy_checks
+        Validation data, run as often as the budget says; the weights that are best on the mean of both are kept in
+        `training`. Of two that are as good on clean slices one may be much better on noisy ones.
     fabric
         Device and precision.
     budget
@@ -239,7 +242,7 @@ def train(
         step_seconds, began = clock() - began, clock()
         scores = None
         if _due(budget, training, clock() + reserve, validating=validating + reserve):
-            scores = _validate(training, checks, fabric, seconds=clock())
+            scores = _validate(training, checks, noisy_checks, fabric, seconds=clock())
             reserve = clock() - began
             validating += reserve
         reserve = max(reserve, step_seconds)
@@ -324,13 +327,21 @@ def _average(training: Training, decay: float) -> None:
     torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], weight)
 
 
-def _validate(training: Training, checks: Sequence[Check], fabric: Fabric, *, seconds: float) -> Mapping[str, float]:
+def _validate(
+    training: Training, checks: Sequence[Check], noisy: Sequence[Check], fabric: Fabric, *, seconds: float
+) -> Mapping[str, float]:
     """Score the averaged weights, note it, and keep them if they are the best so far."""
     scores = validate(training.averaged, checks, fabric)
+    if noisy:
+        scores["noisy_mean_iou"] = validate(training.averaged, noisy, fabric)["mean_iou"]
     training.validations.append({"step": float(training.step), "seconds": seconds, **scores})
-    if not training.best or scores["mean_iou"] >= training.best_scores["mean_iou"]:
+    if not training.best or _merit(scores) >= _merit(training.best_scores):
         training.best, training.best_scores = weights_of(training.averaged.state_dict()), scores
     return scores
+
+
+def _merit(scores: Mapping[str, float]) -> float:
+    return (scores["mean_iou"] + scores.get("noisy_mean_iou", scores["mean_iou"])) / 2
 
 
 def validate(network: UNet, checks: Sequence[Check], fabric: Fabric) -> dict[str, float]:

@@ -45,7 +45,7 @@ class Prepared:
     """All that training needs, and all that the model remembers of its data.
 
     `source` is of the labels that there are; patches are drawn from `learnt`, which is the same, or with guesses for
-    the pixels that nobody labelled.
+    the pixels that nobody labelled. `checks` have the least noise of the training, `noisy_checks` half of the most.
     """
 
     scans: tuple[Scan, ...]
@@ -57,6 +57,7 @@ class Prepared:
     source: PatchSource
     learnt: PatchSource
     checks: tuple[Check, ...]
+    noisy_checks: tuple[Check, ...]
     scan_records: tuple[ScanRecord, ...]
     slice_records: tuple[SliceRecord, ...]
 
@@ -142,24 +143,40 @@ def prepare(
     drawn = _training_slices(learning, splits, context=context, n_classes=n_classes, reach=reach, console=console)
     noise = _patch_noise(recipe.patches, (low, high), GreyScale(dtype, window))
     source = patch_source(drawn, recipe.patches, window=window, noise=noise, rng=np.random.default_rng([seed, 1]))
-    checks = tuple(
-        check
-        for scan, split in zip(judging, splits, strict=True)
-        for check in make_checks(
-            scan,
-            _zs(scan, split, "train" if split.block else "validation"),
-            block=split.block,
-            context=context,
-            window=window,
-            noise_grey=low,
-            halo=network.halo,
-            grid=network.grid,
-            seed=seed,
+    checks, noisy_checks = (
+        tuple(
+            check
+            for scan, split in zip(judging, splits, strict=True)
+            for check in make_checks(
+                scan,
+                _zs(scan, split, "train" if split.block else "validation"),
+                block=split.block,
+                context=context,
+                window=window,
+                noise_grey=noise_grey,
+                halo=network.halo,
+                grid=network.grid,
+                seed=seed,
+            )
         )
+        for noise_grey in (low, (low + high) / 2)
     )
     learnt = filled_up(source, classes=n_classes, seed=seed, console=console) if recipe.pseudo_labels else source
-    records = _records(scans, splits, console)
-    return Prepared(scans, splits, gap, network, window, (low, high), source, learnt, checks, *records)
+    scan_records, slice_records = _records(scans, splits, console)
+    return Prepared(
+        scans=scans,
+        splits=splits,
+        gap=gap,
+        network=network,
+        window=window,
+        noise_grey=(low, high),
+        source=source,
+        learnt=learnt,
+        checks=checks,
+        noisy_checks=noisy_checks if high > low else (),
+        scan_records=scan_records,
+        slice_records=slice_records,
+    )
 
 
 def _read_ahead(scans: Sequence[Scan], context: int, console: Console) -> None:

@@ -180,7 +180,8 @@ def prepare_cell(cell: Cell, layout: Layout, settings: StudySettings) -> work.Pr
         source = _partly_degraded(prepared.source, degraded, cell=cell, settings=settings, rng=rng)
         prepared = replace(prepared, source=source, learnt=source)
     top = settings.trained_noise_std if cell.varied else None
-    return replace(prepared, checks=_checks(prepared, degraded, share, rng, varied_to=top))
+    checks = _checks(prepared, degraded, share, rng, varied_to=top)
+    return replace(prepared, checks=checks, noisy_checks=())
 
 
 def _partly_degraded(

@@ -333,6 +333,7 @@ def _loop(
         recipe,
         prepared.learnt,
         prepared.checks,
+        prepared.noisy_checks,
         fabric=fabric,
         budget=budget,
         clock=clock,
