@@ -1,8 +1,9 @@
 """Made-up samples without end: structures of two to five phases, and the grey values that a scan of them would have.
 
 Random fields (level sets; the largest of several), cells, bodies, fibres and cracks, with textures, blur, fringes of
-phase contrast and uneven brightness. Three phases never meet as grains or as the largest of several fields: that is
-what the phantom shows, on which networks are tested that were trained on these.
+phase contrast and uneven brightness. Samples of three phases are never grains that meet, nor the largest of several
+fields: that is what the phantom shows, on which networks are tested that were trained on these. Some small patches of
+samples of four and five phases will show three of them as such.
 """
 
 from __future__ import annotations

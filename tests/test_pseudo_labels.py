@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,14 +9,16 @@ from tomoseg.field_of_view import everything
 from tomoseg.forest import Forest
 from tomoseg.labels import UNLABELLED, LabelClass
 from tomoseg.patch_noise import FreshNoise
-from tomoseg.patches import PatchSettings, are_sparse, patch_source, training_slices
+from tomoseg.patches import PatchSettings, labelled_share, patch_source, training_slices
 from tomoseg.phantom import PhantomSpec, make_phantom
 from tomoseg.pseudo_labels import SHIPPED, Guesser, shipped_network, with_pseudo_labels
+from tomoseg.recipe import Recipe
 from tomoseg.slices import Pair, Scan, SliceCache
 from tomoseg.splits import Block
 from tomoseg.volume import Region, open_pictures, open_volume
 from tomoseg.window import fit_window
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.prepare import gap_of_guesses, prepare, split_scans
 from tomoseg.workflow.sparse_labels import filled_up
 
 SHAPE, LABELLED = (16, 128, 136), (4, 11)
@@ -99,19 +102,66 @@ def test_a_class_that_is_rare_in_the_guesses_is_drawn_as_such(scan):
     assert [set(first.label.ravel()[places]) for places in first.rare] == [{1}]
 
 
-def test_labels_of_whole_slices_are_left_as_they_are(scan, phantom):
-    slices = tuple(item.with_label(phantom[1][item.z], rare=()) for item in slices_of(scan))
-    whole = tuple(replace(item, open=np.zeros_like(item.open)) for item in slices)
-    assert not are_sparse(whole)
-    source = source_of(scan, whole)
-    assert filled_up(source, classes=3, seed=0, console=Console(quiet=True)) is source
+@pytest.mark.parametrize(("share", "guessed"), [(0.04, True), (0.06, False)])
+def test_labels_of_more_than_a_twentieth_are_left_as_they_are(scan, phantom, share, guessed):
+    drawn = np.random.default_rng(0).random(SHAPE[1:]) < share
+    slices = tuple(
+        replace(item.with_label(np.where(drawn, phantom[1][item.z], np.uint8(UNLABELLED)), rare=()), open=~drawn)
+        for item in slices_of(scan)
+    )
+    source = source_of(scan, slices)
+    assert (filled_up(source, classes=3, seed=0, console=Console(quiet=True)) is not source) is guessed
 
 
 def test_sparse_labels_are_filled_up_and_the_user_is_told(scan, capsys):
     source = source_of(scan, slices_of(scan))
     found = filled_up(source, classes=3, seed=0, console=Console())
     assert all((item.label != UNLABELLED).all() for item in found.slices)
-    assert "1 % of the pixels of these slices are labelled" in " ".join(capsys.readouterr().err.split())
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 % of the pixels of these slices are labelled" in told
+    assert float(re.search(r"guesses are right for ([\d.]+) %", told)[1]) > 95
+
+
+def test_labels_that_contradict_each_other_are_not_filled_up(scan, capsys):
+    first, second = slices_of(scan)
+    turned = np.where(second.label == UNLABELLED, second.label, (second.label + 1) % 3)
+    source = source_of(scan, (first, second.with_label(turned, rare=())))
+    assert filled_up(source, classes=3, seed=0, console=Console()) is source
+    assert "training learns from the labels alone" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_class_of_few_pixels_is_learnt_beside_many_of_the_others(scan, phantom):
+    truth = phantom[1]
+    slices = []
+    for item in slices_of(scan):
+        label = np.where(truth[item.z] == 2, np.uint8(UNLABELLED), truth[item.z])
+        rare = np.flatnonzero(truth[item.z] == 2)[::150]
+        label.ravel()[rare] = 2
+        slices.append(item.with_label(label, rare=()))
+    guesser = Guesser.fit(slices, window_of(scan), seed=0)
+    found = np.stack([guesser.guess(replace(item, open=np.ones_like(item.open))) for item in slices])
+    its = truth[list(LABELLED)] == 2
+    assert (found[its] == 2).mean() > 0.85
+
+
+def test_prepared_for_training_with_guesses_but_remembered_with_labels(scan):
+    recipe = Recipe(patches=PatchSettings(size=32))
+    splits = split_scans((scan,), kind="blocks", gap=5, test=[frozenset()], rng=np.random.default_rng(0), n_classes=3,
+                         halo=4)  # fmt: skip
+    how = {"context": 2, "splits": splits, "gap": 5, "noise_std": None, "seed": 0, "console": Console(quiet=True)}
+    made = prepare((scan,), recipe, **how)
+    before, after = (np.mean(labelled_share(one.slices)) for one in (made.source, made.learnt))
+    assert before < 0.02
+    assert after == 1
+    block = splits[0].block
+    assert block is None or all((item.label[block.slices] == UNLABELLED).all() for item in made.learnt.slices)
+    assert gap_of_guesses(made) > 5
+    assert gap_of_guesses(replace(made, learnt=made.source)) == 5
+    kept = prepare((scan,), recipe.model_copy(update={"pseudo_labels": False}), **how)
+    assert kept.learnt is kept.source
+    if made.checks:
+        clean, noisy = (np.std(some[0].image) for some in (made.checks, made.noisy_checks))
+        assert noisy > 1.05 * clean
 
 
 def test_fixed_crops_and_a_single_class_get_no_guesses(scan):

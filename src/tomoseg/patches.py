@@ -32,7 +32,7 @@ DEFAULT_NOISE = 0.46
 """Largest noise std in training, in widths of the window: a std of 10,000 on the original tomogram."""
 
 
-SPARSE = 0.1
+SPARSE = 0.05
 """Largest share of labelled pixels, of those that count in the labelled slices, with which labels are called sparse."""
 
 
@@ -108,7 +108,8 @@ class TrainingSlice:
     def with_label(self, label: UInt8[np.ndarray, "y x"], *, rare: Sequence[int]) -> TrainingSlice:
         """Return it with other classes, of which `rare` are rare."""
         places = tuple(_places(label == c) for c in rare)
-        return replace(self, label=label, labelled=_places(label != UNLABELLED), rare=places)
+        known = label != UNLABELLED
+        return replace(self, label=label, labelled=_places(known), rare=places, open=self.open & ~known)
 
 
 def rare_classes(shares: Float32[np.ndarray, " class"] | np.ndarray) -> tuple[int, ...]:
@@ -137,10 +138,10 @@ def training_slices(
     return tuple(found)
 
 
-def are_sparse(slices: Sequence[TrainingSlice]) -> bool:
-    """Tell whether few pixels of the slices are labelled."""
+def labelled_share(slices: Sequence[TrainingSlice]) -> float:
+    """Return the share of labelled pixels, of those that count."""
     labelled = sum(int((item.label != UNLABELLED).sum()) for item in slices)
-    return labelled < SPARSE * (labelled + sum(int(item.open.sum()) for item in slices))
+    return labelled / max(1, labelled + sum(int(item.open.sum()) for item in slices))
 
 
 def _places(mask: np.ndarray) -> Int64[np.ndarray, " pixel"]:

@@ -32,6 +32,8 @@ def training_curves(curve: Sequence[Mapping[str, float]], validations: Sequence[
     left.set(xlabel="step", ylabel="training loss (cross entropy, nats)", yscale="log")
     steps = [v["step"] for v in validations]
     right.plot(steps, [v["mean_iou"] for v in validations], "o-", color=ACCENT, label="mean IoU")
+    if all("noisy_mean_iou" in v for v in validations):
+        right.plot(steps, [v["noisy_mean_iou"] for v in validations], "o--", color=ACCENT, label="mean IoU, noisy")
     right.plot(steps, [v["accuracy"] for v in validations], "s--", color=SECOND, label="accuracy")
     right.set(xlabel="step", ylabel="validation score", xlim=left.get_xlim())
     right.legend(frameon=False, loc="best")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from pydantic import Field
 
 from tomoseg.errors import ModelFileError, SettingError
@@ -226,20 +226,23 @@ def _sources(fit: Fit, patches: PatchSettings, *, seed: int) -> tuple[TileSource
         for i in np.flatnonzero(validating).tolist()
     ]
     chosen = patches.model_copy(update={"size": size})
-    learnt = _filled_up(fit, labels)[~validating]
+    learnt = _filled_up(fit, samples.stacks[~validating], labels[~validating])
     return TileSource(stacks[~validating], learnt, chosen, fit.added), tuple(checks)
 
 
-def _filled_up(fit: Fit, labels: UInt8[np.ndarray, "tile y x"]) -> UInt8[np.ndarray, "tile y x"]:
-    """Return the tiles' labels; where they are sparse, the old model's own for all other pixels."""
+def _filled_up(
+    fit: Fit, stacks: Shaped[np.ndarray, "tile channel y x"], labels: UInt8[np.ndarray, "tile y x"]
+) -> UInt8[np.ndarray, "tile y x"]:
+    """Return the tiles' labels; where they are sparse, the old model's own for all other pixels, as its recipe says."""
     from tomoseg.patches import SPARSE
+    from tomoseg.recipe import Recipe
     from tomoseg.workflow.predict import make_runner
 
     known = labels != UNLABELLED
-    if known.mean() >= SPARSE:
+    if known.mean() >= SPARSE or not Recipe.model_validate(fit.record.recipe).pseudo_labels:
         return labels
     runner = make_runner(fit.model)
-    found = np.stack([runner.segment(list(stack)) for stack in fit.samples.stacks])
+    found = np.stack([runner.segment(list(stack)) for stack in stacks])
     return np.where(known, labels, found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from tomoseg.volume import Volume, read_slice
 from tomoseg.volume.turned import TurnedVolume
 from tomoseg.window import Window, fit_window
 from tomoseg.workflow.console import Console
-from tomoseg.workflow.sparse_labels import filled_up
+from tomoseg.workflow.sparse_labels import filled_up, guessing_context
 
 _CHORD_SLICES = 16
 _WINDOW_SLICES = 64
@@ -45,7 +46,8 @@ class Prepared:
     """All that training needs, and all that the model remembers of its data.
 
     `source` is of the labels that there are; patches are drawn from `learnt`, which is the same, or with guesses for
-    the pixels that nobody labelled. `checks` have the least noise of the training, `noisy_checks` half of the most.
+    the pixels that nobody labelled. `checks` have the least noise of the training, `noisy_checks` are
+    halfway to the most.
     """
 
     scans: tuple[Scan, ...]
@@ -134,7 +136,7 @@ def prepare(
     n_classes = len(scans[0].classes)
     network = network_for(recipe, scans, context=context)
     reach = reach or network.reach
-    _read_ahead(scans, context, console)
+    _read_ahead(scans, guessing_context(context) if recipe.pseudo_labels else context, console)
     learning = held_apart(scans, splits, gap=gap, reach=reach, roles=["test", "validation"])
     judging = held_apart(scans, splits, gap=gap, reach=reach, roles=["test"])
     _tell_withheld(scans, learning, splits, console)
@@ -143,24 +145,7 @@ def prepare(
     drawn = _training_slices(learning, splits, context=context, n_classes=n_classes, reach=reach, console=console)
     noise = _patch_noise(recipe.patches, (low, high), GreyScale(dtype, window))
     source = patch_source(drawn, recipe.patches, window=window, noise=noise, rng=np.random.default_rng([seed, 1]))
-    checks, noisy_checks = (
-        tuple(
-            check
-            for scan, split in zip(judging, splits, strict=True)
-            for check in make_checks(
-                scan,
-                _zs(scan, split, "train" if split.block else "validation"),
-                block=split.block,
-                context=context,
-                window=window,
-                noise_grey=noise_grey,
-                halo=network.halo,
-                grid=network.grid,
-                seed=seed,
-            )
-        )
-        for noise_grey in (low, (low + high) / 2)
-    )
+    checking = {"context": context, "window": window, "halo": network.halo, "grid": network.grid, "seed": seed}
     learnt = filled_up(source, classes=n_classes, seed=seed, console=console) if recipe.pseudo_labels else source
     scan_records, slice_records = _records(scans, splits, console)
     return Prepared(
@@ -172,11 +157,38 @@ def prepare(
         noise_grey=(low, high),
         source=source,
         learnt=learnt,
-        checks=checks,
-        noisy_checks=noisy_checks if high > low else (),
+        checks=_checks(judging, splits, noise_grey=low, **checking),
+        noisy_checks=_checks(judging, splits, noise_grey=(low + high) / 2, **checking) if high > low else (),
         scan_records=scan_records,
         slice_records=slice_records,
     )
+
+
+def _checks(scans: Sequence[Scan], splits: Sequence[Split], **how: Any) -> tuple[Check, ...]:
+    """Return the validation data of all scans, made as `make_checks` is told to."""
+    return tuple(
+        check
+        for scan, split in zip(scans, splits, strict=True)
+        for check in make_checks(
+            scan, _zs(scan, split, "train" if split.block else "validation"), block=split.block, **how
+        )
+    )
+
+
+def gap_of_guesses(prepared: Prepared) -> int:
+    """Return the slices that must lie between training and test by the structures that guesses show.
+
+    Strokes are too short to tell how far a structure reaches; without guesses it is the gap that there was.
+    """
+    if prepared.learnt is prepared.source:
+        return prepared.gap
+    chords = []
+    for item in prepared.learnt.slices:
+        size = item.scan.volume.voxel_size_um
+        chords.append(mean_chord_length(item.label) * (size[1] / size[0] if size else 1.0))
+    finite = [chord for chord in chords if np.isfinite(chord)]
+    found = smallest_gap(context=prepared.network.context, mean_chord_px=float(np.median(finite or [0.0])))
+    return max(prepared.gap, found)
 
 
 def _read_ahead(scans: Sequence[Scan], context: int, console: Console) -> None:
@@ -328,4 +340,5 @@ def _same_size(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
 def fingerprint(prepared: Prepared, settings: Mapping[str, object]) -> str:
     """Return a hash of the data and settings that a training depends on, so that only the same one is resumed."""
     text = repr(sorted(settings.items())) + "".join(r.model_dump_json() for r in prepared.slice_records)
+    text += content_hash(*(item.label for item in prepared.source.slices))
     return content_hash(np.frombuffer(text.encode(), np.uint8))

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-from tomoseg.labels import UNLABELLED
-from tomoseg.patches import PatchSource, are_sparse
+from tomoseg.patches import SPARSE, PatchSource, labelled_share
 from tomoseg.workflow.console import Console
+
+LEAST_RIGHT = 0.8
+"""Mean over classes, on slices left out: with fewer, guesses teach more that is wrong than labels can make up for."""
+
+
+def guessing_context(context: int) -> int:
+    """Return how many slices on either side are read where the network that is trained sees `context`."""
+    return max(context, 2) if context else 0
 
 
 def filled_up(source: PatchSource, *, classes: int, seed: int, console: Console) -> PatchSource:
@@ -23,18 +31,26 @@ def filled_up(source: PatchSource, *, classes: int, seed: int, console: Console)
     console
         Says what is done.
     """
+    share = labelled_share(source.slices)
+    if source.crops is not None or share >= SPARSE:
+        return source
     from tomoseg.pseudo_labels import Guesser, with_pseudo_labels
 
-    slices = source.slices
-    if source.crops is not None or not are_sparse(slices):
-        return source
-    guesser = Guesser.fit(slices, source.window, seed=seed)
+    console.say(
+        f"{100 * share:.2g} % of the pixels of these slices are labelled; the others are guessed before training"
+    )
+    guesser = Guesser.fit(source.slices, source.window, seed=seed)
     if guesser is None:
         return source
-    share = sum(int((item.label != UNLABELLED).sum()) for item in slices) / sum(item.label.size for item in slices)
-    console.say(
-        f"{100 * share:.2g} % of the pixels of these slices are labelled: training learns from guesses for the others, "
-        "too, which a network for structures of any kind makes after it has seen the labels"
-    )
-    guesses = [guesser.guess(item) for item in console.track(slices, "guessing what is not labelled", len(slices))]
-    return replace(source, slices=with_pseudo_labels(slices, guesses, classes=classes))
+    right = guesser.right_on_others
+    if right < LEAST_RIGHT:
+        console.warn(
+            f"fitted to all slices but one, guesses are right for {100 * right:.0f} % of that one's labels: too few, "
+            "so training learns from the labels alone; label more, or look whether classes are drawn alike everywhere"
+        )
+        return source
+    if not math.isnan(right):
+        console.say(f"fitted to all slices but one, guesses are right for {100 * right:.1f} % of that one's labels")
+    found = console.track(source.slices, "guessing what is not labelled", len(source.slices))
+    guesses = [guesser.guess(item) for item in found]
+    return replace(source, slices=with_pseudo_labels(source.slices, guesses, classes=classes))

@@ -6,7 +6,7 @@ import re
 import time
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -228,6 +228,9 @@ def train_on(
         seed=settings.seed,
         console=console,
     )
+    if settings.gap is None and (further := work.gap_of_guesses(prepared)) > prepared.gap:
+        console.say(f"by the structures in the guesses, slices nearer than {further} to these are no test")
+        prepared = replace(prepared, gap=further)
     return _train(prepared, recipe, settings, console)
 
 

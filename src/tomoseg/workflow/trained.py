@@ -9,6 +9,7 @@ import numpy as np
 
 from tomoseg.labels import UNLABELLED
 from tomoseg.model_file import Calibration, Model, ModelRecord, network_of, weights_of
+from tomoseg.patches import labelled_share
 from tomoseg.provenance import record
 from tomoseg.workflow.prepare import Prepared, cut_samples
 
@@ -48,7 +49,9 @@ def as_model(
     first = prepared.scans[0]
     weights, calibration = _calibrated(prepared, recipe, training, fabric=fabric, seed=seed)
     megapixels = training.step * recipe.patches.batch * recipe.patches.size**2 / 1e6
-    counted = {"steps": training.step, "megapixels_seen": megapixels, "passes": passes(prepared, megapixels)}
+    counted = {"steps": training.step, "megapixels_seen": megapixels, "passes": passes(prepared, megapixels),
+               "labelled_share": round(labelled_share(prepared.source.slices), 6),
+               "learnt_share": round(labelled_share(prepared.learnt.slices), 6)}  # fmt: skip
     made = ModelRecord(
         network=prepared.network,
         recipe=recipe.model_dump(mode="json"),
@@ -90,8 +93,8 @@ def _calibrated(
 
 
 def passes(prepared: Prepared, megapixels: float) -> float:
-    """Return how often the labelled training pixels (fixed crops: the crops) were seen on average."""
-    source = prepared.source
+    """Return how often the pixels learnt from, guessed ones included (fixed crops: the crops), were seen on average."""
+    source = prepared.learnt
     if source.crops is not None:
         return round(megapixels * 1e6 / (len(source.crops) * source.settings.size**2), 2)
     labelled = sum(int((item.label != UNLABELLED).sum()) for item in source.slices)
