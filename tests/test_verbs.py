@@ -202,6 +202,27 @@ def test_five_labelled_slices_train_with_their_unlabelled_neighbours(place, scan
     assert load_model(model).record.network.context == 1
 
 
+def test_strokes_are_filled_up_and_the_report_says_so(place, scan, capsys):
+    few = place / "strokes"
+    few.mkdir()
+    for z in (4, 12):
+        label = tifffile.imread(scan[1] / f"slice_{z:04d}.tif")
+        drawn = np.random.default_rng(z).random(label.shape) < 0.03
+        tifffile.imwrite(few / f"slice_{z:04d}.tif", np.where(drawn, label, 7).astype(np.uint8))
+    model = place / "strokes.tomoseg"
+    words = ("train", scan[0], few, "-o", model, "--recipe", place / "tiny.toml", "--steps", 2, "--unlabelled", 7,
+             "--classes", "pore=0", "YSZ=128", "Ni=255")  # fmt: skip
+    assert tomoseg(*words) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "the others are guessed before training" in told
+    assert "near them they claim too much" in told
+    timing = load_model(model).record.provenance.timing
+    assert timing["labelled_share"] < 0.04
+    assert timing["learnt_share"] == 1
+    assert tomoseg("evaluate", model, scan[0], scan[1], "-o", place / "by_strokes", "--quiet") == 0
+    assert "the others were guessed" in (place / "by_strokes/report.html").read_text()
+
+
 def test_several_scans_train_one_model(place, scan):
     text = '[[scan]]\nimages = "phantom/images"\nlabels = "phantom/labels"\ntest = "10:40"\n'
     (place / "scans.toml").write_text(text + '[[scan]]\nimages = "phantom/images"\nlabels = "few"\n')

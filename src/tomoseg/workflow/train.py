@@ -297,6 +297,11 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
             leaky=settings.split == "random",
             samples=settings.samples,
         )
+    if prepared.learnt is not prepared.source and model.record.calibration is None:
+        console.warn(
+            "too few labelled pixels at interfaces to put probabilities right: near them they claim too much; a slice "
+            "labelled whole and kept for `evaluate` shows how much"
+        )
     return model, finished
 
 
