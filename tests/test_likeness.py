@@ -201,7 +201,7 @@ def test_tiles_with_few_labels_are_filled_up_by_the_model_itself(
     assert made.samples is not None
     truth = made.samples.labels
     few = np.where(np.random.default_rng(2).random(truth.shape) < 0.01, (truth + 1) % 3, np.uint8(UNLABELLED))
-    save_model(tmp_path / "few.tomoseg", replace(made, samples=replace(made.samples, labels=few)))
+    samples = replace(made.samples, labels=few)
     learnt: list[np.ndarray] = []
 
     def noted(stacks: np.ndarray, labels: np.ndarray, *others: object) -> object:
@@ -210,11 +210,15 @@ def test_tiles_with_few_labels_are_filled_up_by_the_model_itself(
 
     source_of = adapt.TileSource
     monkeypatch.setattr(adapt, "TileSource", noted)
-    words = ["adapt", tmp_path / "few.tomoseg", scan / "p/images", "-o", tmp_path / "new.tomoseg", "--steps", 1]
-    assert run([*map(str, words), "--quiet"]) == 0
+    for guessed in (False, True):
+        record = made.record.model_copy(update={"guessed": guessed})
+        save_model(tmp_path / f"{guessed}.tomoseg", replace(made, record=record, samples=samples))
+        words = ["adapt", tmp_path / f"{guessed}.tomoseg", scan / "p/images", "-o", tmp_path / f"new_{guessed}.tomoseg"]
+        assert run([*map(str, words), "--steps", "1", "--quiet"]) == 0
     chosen = np.arange(len(made.samples.stacks)) % 4 != 3
-    (found,), given = learnt, few[: len(chosen)][chosen]
+    (as_it_was, found), given = learnt, few[: len(chosen)][chosen]
     known = given != UNLABELLED
+    np.testing.assert_array_equal(as_it_was, given)
     np.testing.assert_array_equal(found[known], given[known])
     assert (found == truth[: len(chosen)][chosen])[~known].mean() > 0.8
 

@@ -197,7 +197,7 @@ def test_the_weights_that_are_kept_are_the_best_on_clean_and_noisy_slices_togeth
     )
     training = start(CONFIG, RECIPE, seed=0)
     budget = Budget(steps=3, validations=3)
-    steps = train(training, RECIPE, Bright(), clean, noisy, fabric=make_fabric(), budget=budget,
+    steps = train(training, RECIPE, Bright(), clean, noisy_checks=noisy, fabric=make_fabric(), budget=budget,
                   clock=lambda: 0.0, seed=0)  # fmt: skip
     weights = []
     for step in steps:

@@ -109,6 +109,10 @@ class ModelRecord(BaseModel):
     scans: tuple[ScanRecord, ...]
     slices: tuple[SliceRecord, ...]
     gap: int = Field(ge=0, description="slices nearer than this to a training slice are no test")
+    labelled_share: float = Field(
+        default=1.0, ge=0, le=1, description="of the training slices' pixels that count, those that were labelled"
+    )
+    guessed: bool = Field(default=False, description="whether training learnt from guesses for the others")
     leaky: bool = Field(default=False, description="validated on neighbours of training slices (random split)")
     curve: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and mean loss along the way")
     validations: tuple[dict[str, float], ...] = Field(default=(), description="step, seconds and scores")

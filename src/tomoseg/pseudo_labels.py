@@ -89,7 +89,7 @@ class Guesser:
         return cls(network, window, _regression(rows, truth), _right_on_others(parts))
 
     def guess(self, item: TrainingSlice) -> UInt8[np.ndarray, "y x"]:
-        """Return the class of each pixel of a slice."""
+        """Return the class of each pixel of a slice, `UNLABELLED` in tiles where none is open."""
         found = np.full(item.label.shape, UNLABELLED, np.uint8)
         for part, features in _features(self.network, item, self.window, where=item.open):
             classes = self.last.predict(features.reshape(-1, features.shape[-1]))
@@ -134,7 +134,7 @@ def _settle_norms(network: UNet, slices: Sequence[TrainingSlice], window: Window
 def _labelled(
     network: UNet, item: TrainingSlice, window: Window, *, most: int, seed: int
 ) -> tuple[Rows, Int64[np.ndarray, " pixel"]]:
-    """Return the features of labelled pixels of a slice, at `most` so many of each class, and their classes."""
+    """Return the features of labelled pixels of a slice, `most` of each class at the most, and their classes."""
     chosen, rng = np.zeros(item.label.shape, np.bool_), np.random.default_rng([seed, item.z])
     for c in np.unique(item.label[item.label != UNLABELLED]):
         places = np.flatnonzero(item.label == c)

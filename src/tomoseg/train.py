@@ -20,7 +20,7 @@ from tomoseg.losses import cross_entropy
 from tomoseg.metrics import accuracy, confusion, mean_iou
 from tomoseg.model_file import weights_of
 from tomoseg.muon import Muon
-from tomoseg.patches import BatchSource
+from tomoseg.patches import BatchSource, Images, Labels
 from tomoseg.recipe import Recipe
 from tomoseg.unet import UNet
 from tomoseg.unet_config import UNetConfig
@@ -194,8 +194,8 @@ def train(
     recipe: Recipe,
     source: BatchSource,
     checks: Sequence[Check],
-    noisy_checks: Sequence[Check] = (),
     *,
+    noisy_checks: Sequence[Check] = (),
     fabric: Fabric,
     budget: Budget,
     clock: Callable[[], float],
@@ -235,7 +235,8 @@ def train(
         _set_rate(optimiser, rate_factor(recipe, share))
         _set_mode(training.network, settled=share >= recipe.settle)
         with _torch_randomness([seed, training.step], fabric.device):
-            loss = _step(network, optimiser, recipe, source, fabric, np.random.default_rng([seed, training.step]))
+            rng = np.random.default_rng([seed, training.step])
+            loss = _step(network, optimiser, recipe, source.batch(rng), fabric=fabric)
         training.step += 1
         _average(training, recipe.average)
         _note_loss(training, loss, share, clock())
@@ -246,7 +247,8 @@ def train(
             reserve = clock() - began
             validating += reserve
         reserve = max(reserve, step_seconds)
-        yield _record(training, source, loss, budget, clock(), scores)
+        patches, now = training.step * source.settings.batch, clock()
+        yield Step(training.step, now, loss, budget.share(training.step, now), patches, scores)
 
 
 def _due(budget: Budget, training: Training, now: float, *, validating: float) -> bool:
@@ -254,18 +256,6 @@ def _due(budget: Budget, training: Training, now: float, *, validating: float) -
     if share >= 1.0:
         return True
     return share * budget.validations >= len(training.validations) + 1 and budget.affords(validating, now)
-
-
-def _record(
-    training: Training,
-    source: BatchSource,
-    loss: float,
-    budget: Budget,
-    now: float,
-    scores: Mapping[str, float] | None,
-) -> Step:
-    patches = training.step * source.settings.batch
-    return Step(training.step, now, loss, budget.share(training.step, now), patches, scores)
 
 
 def _note_loss(training: Training, loss: float, share: float, now: float) -> None:
@@ -303,10 +293,8 @@ def _torch_randomness(seed: Sequence[int], device: torch.device) -> Iterator[Non
         yield
 
 
-def _step(
-    network: Any, optimiser: Any, recipe: Recipe, source: BatchSource, fabric: Fabric, rng: np.random.Generator
-) -> float:
-    images, labels = source.batch(rng)
+def _step(network: Any, optimiser: Any, recipe: Recipe, batch: tuple[Images, Labels], *, fabric: Fabric) -> float:
+    images, labels = batch
     image = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
     image, label = fabric.to_device(image), fabric.to_device(torch.from_numpy(labels))
     optimiser.zero_grad(set_to_none=True)

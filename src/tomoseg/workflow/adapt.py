@@ -233,17 +233,14 @@ def _sources(fit: Fit, patches: PatchSettings, *, seed: int) -> tuple[TileSource
 def _filled_up(
     fit: Fit, stacks: Shaped[np.ndarray, "tile channel y x"], labels: UInt8[np.ndarray, "tile y x"]
 ) -> UInt8[np.ndarray, "tile y x"]:
-    """Return the tiles' labels; where they are sparse, the old model's own for all other pixels, as its recipe says."""
-    from tomoseg.patches import SPARSE
-    from tomoseg.recipe import Recipe
+    """Return the tiles' labels; of a model that learnt from guesses, with its own classes for all other pixels."""
     from tomoseg.workflow.predict import make_runner
 
-    known = labels != UNLABELLED
-    if known.mean() >= SPARSE or not Recipe.model_validate(fit.record.recipe).pseudo_labels:
+    if not fit.record.guessed:
         return labels
     runner = make_runner(fit.model)
     found = np.stack([runner.segment(list(stack)) for stack in stacks])
-    return np.where(known, labels, found)
+    return np.where(labels != UNLABELLED, labels, found)
 
 
 def _budget(settings: AdaptSettings) -> Budget:

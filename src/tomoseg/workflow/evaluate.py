@@ -98,12 +98,12 @@ def evaluate(settings: EvaluateSettings, console: Console) -> Evaluation:
     scan = _read_evenly(scan, model, settings, console)
     runner = make_runner(model)
     noise = _noise(settings, model, scan)
-    results, scores = _score(scan, chosen, runner, noise, model, settings, console)
-    beside = _baselines(scan, chosen, runner, noise, model, settings, console)
+    results, scores = _score(scan, chosen, runner, noise=noise, model=model, settings=settings, console=console)
+    beside = _baselines(scan, chosen, runner, noise=noise, model=model, settings=settings, console=console)
     copied = _copy_training(scan, held_out, chosen, len(model.record.classes))
     scores = replace(scores, baselines={**beside["baselines"], "copy_training": copied})
     plain = _json(
-        scores, scan, held_out, chosen, noise, model, settings,
+        scores, scan, held_out, chosen, noise=noise, model=model, settings=settings,
         baseline_pixels=beside["baseline_pixels"], crossed=crossed, content=content,
     )  # fmt: skip
     return Evaluation(model, settings.model.name, scan, runner, noise, results, scores, plain)
@@ -217,6 +217,7 @@ def _score(
     scan: Scan,
     chosen: Sequence[TestSlice],
     runner: Runner,
+    *,
     noise: Noise,
     model: Model,
     settings: EvaluateSettings,
@@ -242,6 +243,7 @@ def _baselines(
     scan: Scan,
     chosen: Sequence[TestSlice],
     runner: Runner,
+    *,
     noise: Noise,
     model: Model,
     settings: EvaluateSettings,
@@ -345,10 +347,10 @@ def _json(
     scan: Scan,
     held_out: HeldOut,
     chosen: Sequence[TestSlice],
+    *,
     noise: Noise,
     model: Model,
     settings: EvaluateSettings,
-    *,
     baseline_pixels: dict[str, Any] | None,
     crossed: dict[str, Any],
     content: str,

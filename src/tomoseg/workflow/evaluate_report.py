@@ -235,10 +235,10 @@ def _training_section(record: ModelRecord) -> Section:
         ("noise in training", _noise_words(record)),
         ("slices", _role_words(record)),
     ]  # fmt: skip
-    share = timing.get("labelled_share", 1.0)
-    if timing.get("learnt_share", share) > share:
-        words = "the others were guessed, so that at interfaces probabilities claim too much"
-        facts.append(("labels", f"{100 * share:.2g} % of the pixels of these slices; {words}"))
+    if record.guessed:
+        share = f"{100 * record.labelled_share:.2g} % of the pixels of these slices; the others were guessed"
+        too_sure = "" if record.calibration else ", so that at interfaces probabilities claim too much"
+        facts.append(("labels", share + too_sure))
     curves = [figures.training_curves(record.curve, record.validations)] if record.validations else []
     return Section("Training", [Facts(facts), *curves])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,8 @@ class Prepared:
     """All that training needs, and all that the model remembers of its data.
 
     `source` is of the labels that there are; patches are drawn from `learnt`, which is the same, or with guesses for
-    the pixels that nobody labelled. `checks` have the least noise of the training, `noisy_checks` are
-    halfway to the most.
+    the pixels that nobody labelled. `checks` have the least noise of the training, `noisy_checks` are halfway to the
+    most.
     """
 
     scans: tuple[Scan, ...]
@@ -63,6 +63,11 @@ class Prepared:
     scan_records: tuple[ScanRecord, ...]
     slice_records: tuple[SliceRecord, ...]
 
+    @property
+    def guessed(self) -> bool:
+        """Whether patches come with guesses."""
+        return self.learnt is not self.source
+
 
 def choose_gap(scans: Sequence[Scan], *, context: int, reach: int) -> int:
     """Return the slices that must lie between training and test: from the context and the labels' mean chord.
@@ -74,10 +79,8 @@ def choose_gap(scans: Sequence[Scan], *, context: int, reach: int) -> int:
     for scan in scans:
         zs = [pair.z for pair in scan.pairs]
         chosen = [zs[i] for i in np.unique(np.linspace(0, len(zs) - 1, _CHORD_SLICES).astype(int))]
-        found = [mean_chord_length(scan.read_label(z)) for z in chosen]
-        size = scan.volume.voxel_size_um
-        chords.append(np.median([c for c in found if np.isfinite(c)] or [0.0]) * (size[1] / size[0] if size else 1.0))
-    gap = smallest_gap(context=context, mean_chord_px=float(max(chords)))
+        chords.append(_chord_in_slices(scan, (scan.read_label(z) for z in chosen)))
+    gap = smallest_gap(context=context, mean_chord_px=max(chords))
     return max(gap, smallest_crossing_gap(context=context, reach=reach)) if crossing(scans) else gap
 
 
@@ -180,15 +183,21 @@ def gap_of_guesses(prepared: Prepared) -> int:
 
     Strokes are too short to tell how far a structure reaches; without guesses it is the gap that there was.
     """
-    if prepared.learnt is prepared.source:
+    if not prepared.guessed:
         return prepared.gap
-    chords = []
+    labels: dict[int, list[np.ndarray]] = {}
     for item in prepared.learnt.slices:
-        size = item.scan.volume.voxel_size_um
-        chords.append(mean_chord_length(item.label) * (size[1] / size[0] if size else 1.0))
-    finite = [chord for chord in chords if np.isfinite(chord)]
-    found = smallest_gap(context=prepared.network.context, mean_chord_px=float(np.median(finite or [0.0])))
-    return max(prepared.gap, found)
+        labels.setdefault(id(item.scan), []).append(item.label)
+    scans = {id(item.scan): item.scan for item in prepared.learnt.slices}
+    chord = max(_chord_in_slices(scans[which], its) for which, its in labels.items())
+    return max(prepared.gap, smallest_gap(context=prepared.network.context, mean_chord_px=chord))
+
+
+def _chord_in_slices(scan: Scan, labels: Iterable[np.ndarray]) -> float:
+    """Return the median of the labels' mean chords in the scan's slices; 0 where no label shows a structure's ends."""
+    found = [chord for chord in map(mean_chord_length, labels) if np.isfinite(chord)]
+    size = scan.volume.voxel_size_um
+    return float(np.median(found or [0.0])) * (size[1] / size[0] if size else 1.0)
 
 
 def _read_ahead(scans: Sequence[Scan], context: int, console: Console) -> None:

@@ -36,21 +36,22 @@ def filled_up(source: PatchSource, *, classes: int, seed: int, console: Console)
         return source
     from tomoseg.pseudo_labels import Guesser, with_pseudo_labels
 
-    console.say(
-        f"{100 * share:.2g} % of the pixels of these slices are labelled; the others are guessed before training"
-    )
-    guesser = Guesser.fit(source.slices, source.window, seed=seed)
+    with console.progress("looking at the labels", 1.0):
+        guesser = Guesser.fit(source.slices, source.window, seed=seed)
     if guesser is None:
         return source
+    told = f"{100 * share:.2g} % of the pixels of these slices are labelled"
     right = guesser.right_on_others
     if right < LEAST_RIGHT:
         console.warn(
-            f"fitted to all slices but one, guesses are right for {100 * right:.0f} % of that one's labels: too few, "
-            "so training learns from the labels alone; label more, or look whether classes are drawn alike everywhere"
+            f"{told}; fitted to all slices but one, guesses for the others are right for {100 * right:.0f} % of that "
+            "one's labels: too few, so training learns from the labels alone; label more, or look whether classes are "
+            "drawn alike everywhere"
         )
         return source
-    if not math.isnan(right):
-        console.say(f"fitted to all slices but one, guesses are right for {100 * right:.1f} % of that one's labels")
+    tested = "" if math.isnan(right) else (
+        f"; fitted to all slices but one, guesses are right for {100 * right:.1f} % of that one's labels")  # fmt: skip
+    console.say(f"{told}; the others are guessed before training{tested}")
     found = console.track(source.slices, "guessing what is not labelled", len(source.slices))
     guesses = [guesser.guess(item) for item in found]
     return replace(source, slices=with_pseudo_labels(source.slices, guesses, classes=classes))

@@ -280,7 +280,9 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
         return time.monotonic() - began
 
     budget = _budget(settings)
-    finished = _loop(training, recipe, prepared, settings, mark, fabric, budget, clock, console)
+    finished = _loop(
+        training, recipe, prepared, settings, mark=mark, fabric=fabric, budget=budget, clock=clock, console=console
+    )
     if not finished:
         checkpoint.save_checkpoint(_checkpoint(settings), training, fingerprint=mark, seconds=clock())
         console.warn(f"stopped after {training.step} steps; the model holds the best so far. Go on with --resume")
@@ -297,7 +299,7 @@ def _train(prepared: Prepared, recipe: Recipe, settings: TrainSettings, console:
             leaky=settings.split == "random",
             samples=settings.samples,
         )
-    if prepared.learnt is not prepared.source and model.record.calibration is None:
+    if model.record.guessed and model.record.calibration is None:
         console.warn(
             "too few labelled pixels at interfaces to put probabilities right: near them they claim too much; a slice "
             "labelled whole and kept for `evaluate` shows how much"
@@ -326,6 +328,7 @@ def _loop(
     recipe: Recipe,
     prepared: Prepared,
     settings: TrainSettings,
+    *,
     mark: str,
     fabric: Any,
     budget: Budget,
@@ -341,7 +344,7 @@ def _loop(
         recipe,
         prepared.learnt,
         prepared.checks,
-        prepared.noisy_checks,
+        noisy_checks=prepared.noisy_checks,
         fabric=fabric,
         budget=budget,
         clock=clock,

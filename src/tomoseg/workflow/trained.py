@@ -49,9 +49,7 @@ def as_model(
     first = prepared.scans[0]
     weights, calibration = _calibrated(prepared, recipe, training, fabric=fabric, seed=seed)
     megapixels = training.step * recipe.patches.batch * recipe.patches.size**2 / 1e6
-    counted = {"steps": training.step, "megapixels_seen": megapixels, "passes": passes(prepared, megapixels),
-               "labelled_share": round(labelled_share(prepared.source.slices), 6),
-               "learnt_share": round(labelled_share(prepared.learnt.slices), 6)}  # fmt: skip
+    counted = {"steps": training.step, "megapixels_seen": megapixels, "passes": passes(prepared, megapixels)}
     made = ModelRecord(
         network=prepared.network,
         recipe=recipe.model_dump(mode="json"),
@@ -62,6 +60,8 @@ def as_model(
         scans=prepared.scan_records,
         slices=prepared.slice_records,
         gap=prepared.gap,
+        labelled_share=labelled_share(prepared.source.slices),
+        guessed=prepared.guessed,
         leaky=leaky,
         curve=tuple(training.curve),
         validations=tuple(training.validations),
