@@ -206,7 +206,7 @@ def test_check_and_evaluate_read_it_so_too(
     tmp_path: Path, model: Path, drifted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = {"baselines": {}, "baseline_pixels": None}
-    monkeypatch.setattr("tomoseg.workflow.evaluate._baselines", lambda *_: nothing)  # they take their time
+    monkeypatch.setattr("tomoseg.workflow.evaluate._baselines", lambda *_, **__: nothing)  # they take their time
     assert predict(model, drifted, tmp_path / "out.zarr", "--shading", "fit") == 0
     plan = json.loads((tmp_path / "out.zarr/tomoseg/provenance.json").read_text())["plan"]
     even = CorrectedVolume(open_volume(drifted), Shading.model_validate(plan["correction"])).read(Region.whole(SHAPE))
