@@ -1,20 +1,23 @@
 """How often the intervals of `tomoseg quantify` hold the truth, and how much wider they are than they need be.
 
-`python benchmarks/coverage.py DO [--out results] [--models 1 2 3 4 5] [--phantoms 53] [--part I N]`, with DO one of
+`python benchmarks/coverage.py DO [--out results] [--models 1 2 3 4 5] [--phantoms 53] [--part I N] [--fields WHICH]`,
+with DO one of
 
 - `models`: train the models, each on a phantom of its own, and `evaluate` them on slices of it that were held out;
 - `mean`: the mean over 1000 seeds of the truth of small phantoms, which is what the generator makes;
 - `phantoms`: segment test phantoms with each model, clean and noisy, and measure them;
 - `table`: print what is there so far.
 
-Phantoms are 160 voxels along each axis, ten runs of a phase across. Each result is a line of JSON in
-OUT/coverage_*.jsonl as soon as it is there, and what is there is not done again. `--part I N` does every Nth phantom
-from the Ith on, so that several processes share the work. Sums of each block are kept beside, so that `table` shows
-what the library makes of them today. The first phantoms of each model were for choosing settings; `table` leaves them
-out unless `--all` is given. It also prints how much half the resolution changes areas and lines of true labels. What
-labels say of the segmentation is taken, for each phantom, from half of the next one, as many voxels as 32 slices of a
-training phantom (`--labels phantoms`, as many draws as phantoms), or from the slices held out of each model's training
-(`--labels models`, as `evaluate` does, as many draws as models).
+Phantoms are 160 voxels along each axis, ten runs of a phase across. Their fields are sums of waves of one length, alike
+at any distance (`--fields waves`, as of `tomoseg phantom`), or Gaussian and alike only nearby (`--fields gaussian`, see
+`gaussian_fields.py`); the models are the same. Each result is a line of JSON in OUT/coverage_*.jsonl
+(OUT/coverage_gaussian_*.jsonl) as soon as it is there, and what is there is not done again. `--part I N` does every Nth
+phantom from the Ith on, so that several processes share the work. Sums of each block are kept beside, so that `table`
+shows what the library makes of them today. The first phantoms of each model, of waves, were for choosing settings;
+`table` leaves them out unless `--all` is given. It also prints how much half the resolution changes areas and lines of
+true labels. What labels say of the segmentation is taken, for each phantom, from half of the next one, as many voxels
+as 32 slices of a training phantom (`--labels phantoms`, as many draws as phantoms), or from the slices held out of each
+model's training (`--labels models`, as `evaluate` does, as many draws as models).
 """
 
 from __future__ import annotations
@@ -33,11 +36,12 @@ import tifffile
 from scipy.stats import binomtest
 
 from common import PHANTOM_CLASSES, fit, record
+from gaussian_fields import BOX, GaussianFields
 from tomoseg.degrade import add_gaussian_noise
 from tomoseg.labels import decode
 from tomoseg.model_file import load_model
 from tomoseg.phantom import PHANTOM_CLASSES as CLASSES
-from tomoseg.phantom import FieldSampler, PhantomSpec
+from tomoseg.phantom import Fields, FieldSampler, PhantomSpec
 from tomoseg.phantom import make_phantom as slices_of
 from tomoseg.phantom_truth import PAIRS, TruthSums, surfaces_between
 from tomoseg.predict import Runner
@@ -57,10 +61,10 @@ from tomoseg.workflow.quantify_run import measure
 CHORD, EDGE, BLOCK = 16.0, 160, 40
 TRAINED, TESTED, STEPS = (128, 256, 256), "96:128", 1300
 NOISE = (0.0, 5000.0)
-SEEDS, SMALL = 1000, 64
-LOOKED_AT = (
-    13  # the first phantoms of each model: by these slabs and neighbours' weights were chosen, they test nothing
-)
+SEEDS, SMALL, SMALL_BOX = 1000, 64, 128
+FIELDS = ("waves", "gaussian")
+LOOKED_AT = {"waves": 13, "gaussian": 0}
+"""The first phantoms of each model: by these slabs and neighbours' weights were chosen, they test nothing."""
 WORDS = {
     "labels": "the interval of this volume, against its true labels measured in the same way",
     "truth": "the interval of this volume, against its truth below the voxel",
@@ -76,6 +80,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--models", nargs="*", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--phantoms", type=int, default=53, help="of each model")
+    parser.add_argument("--fields", choices=FIELDS, default=FIELDS[0])
     parser.add_argument("--block", type=int, default=BLOCK, choices=(40, 80), help="edge of a block, for the table")
     parser.add_argument("--labels", choices=("models", "phantoms"), default="phantoms", help="for the table")
     parser.add_argument("--all", action="store_true", help="table: those that were looked at, too")
@@ -114,16 +119,30 @@ def scores_of(out: Path, number: int, noise_std: float) -> Path:
 
 def mean(given: argparse.Namespace) -> None:
     """Record the truth of small phantoms; densities and fractions have the same mean in any volume."""
-    done = {row["seed"] for row in rows(given.out, "mean")}
+    done = {row["seed"] for row in rows(given, "mean")}
     first, every = given.part
     for seed in range(100_000 + first, 100_000 + SEEDS, every):
         if seed not in done:
-            record(given.out, "coverage_mean", seed=seed, truth=small_truth(seed), half=small_truth(seed, step=2.0))
+            fields = fields_of(given, seed, box=SMALL_BOX)
+            whole, half = small_truth(fields), small_truth(fields, step=2.0)
+            record(given.out, f"{stem(given)}_mean", seed=seed, truth=whole, half=half)
 
 
-def small_truth(seed: int, *, step: float = 1.0) -> list[float]:
+def stem(given: argparse.Namespace) -> str:
+    """Return how the names of what is kept begin."""
+    return "coverage" if given.fields == FIELDS[0] else f"coverage_{given.fields}"
+
+
+def fields_of(given: argparse.Namespace, seed: int, *, box: int = BOX) -> Fields:
+    """Return the fields of that seed."""
+    if given.fields == FIELDS[0]:
+        return FieldSampler(seed, chord=CHORD)
+    return GaussianFields(seed, chord=CHORD, box=box)
+
+
+def small_truth(field: Fields, *, step: float = 1.0) -> list[float]:
     """Return fractions, areas and triple-line density of a small piece of the field by points `step` apart."""
-    field, places = FieldSampler(seed, chord=CHORD), np.arange(0.0, SMALL + 1, step)
+    places = np.arange(0.0, SMALL + 1, step)
     counts, areas, line = np.zeros(3), np.zeros(3), 0.0
     layers = [field.layer(z, places, places) for z in places]
     for layer in layers:
@@ -140,7 +159,7 @@ def to_the_limit(given: argparse.Namespace) -> np.ndarray:
     The error of linear interpolation goes with the square of the distance: L. F. Richardson, Philosophical
     Transactions A 210 (1911) 307, DOI 10.1098/rsta.1911.0009.
     """
-    one, two = (np.array([row[key] for row in rows(given.out, "mean")]).mean(axis=0) for key in ("truth", "half"))
+    one, two = (np.array([row[key] for row in rows(given, "mean")]).mean(axis=0) for key in ("truth", "half"))
     factors: np.ndarray = 1 + (one - two) / 3 / one
     factors[:3] = 1.0
     return factors
@@ -148,30 +167,31 @@ def to_the_limit(given: argparse.Namespace) -> np.ndarray:
 
 def phantoms(given: argparse.Namespace) -> None:
     """Make, segment and measure each test phantom that is not there yet."""
-    done = {(row["seed"], row["noise_std"]) for row in rows(given.out, "phantoms")}
+    done = {(row["seed"], row["noise_std"]) for row in rows(given, "phantoms")}
     first, every = given.part
     todo = [(model, 1000 * (model + 1) + i) for i in range(given.phantoms) for model in given.models]
     for model, seed in todo[first::every]:
         if not {(seed, noise_std) for noise_std in NOISE} <= done:
-            one_phantom(given.out, model, seed)
+            one_phantom(given, model, seed)
 
 
-def one_phantom(out: Path, number: int, seed: int) -> None:
-    made = list(slices_of(PhantomSpec(shape=(EDGE,) * 3, seed=seed, chord=CHORD)))
+def one_phantom(given: argparse.Namespace, number: int, seed: int) -> None:
+    out, name = given.out, stem(given)
+    made = list(slices_of(PhantomSpec(shape=(EDGE,) * 3, seed=seed, chord=CHORD), fields_of(given, seed)))
     truth: TruthSums = reduce(add, (one.truth for one in made))
     model = load_model(model_of(out, number))
     runner = make_runner(model)
     label = np.stack([one.label for one in made])
-    labelled = measured(out / f"coverage_{seed}_labels.tif", label)
-    save(sums_of(out, seed, "labels"), labelled)
+    labelled = measured(out / f"{name}_{seed}_labels.tif", label)
+    save(sums_of(given, seed, "labels"), labelled)
     for noise_std in NOISE:
         grey = noisy(np.stack([one.grey for one in made]), noise_std, seed)
         found = segmented(grey, runner)
-        its = measured(out / f"coverage_{seed}_{noise_std:.0f}.tif", found)
-        save(sums_of(out, seed, f"{noise_std:.0f}"), its)
+        its = measured(out / f"{name}_{seed}_{noise_std:.0f}.tif", found)
+        save(sums_of(given, seed, f"{noise_std:.0f}"), its)
         record(
             out,
-            "coverage_phantoms",
+            f"{name}_phantoms",
             model=number,
             seed=seed,
             noise_std=noise_std,
@@ -223,8 +243,9 @@ def numbers(its: Counted) -> list[Measurement]:
     return [*phase_fractions(its, names), *areas, *triple_lines(its, names)]
 
 
-def sums_of(out: Path, seed: int, what: str) -> Path:
-    return out / "coverage_sums" / f"{seed}_{what}.npz"
+def sums_of(given: argparse.Namespace, seed: int, what: str) -> Path:
+    folder: Path = given.out / f"{stem(given)}_sums"
+    return folder / f"{seed}_{what}.npz"
 
 
 _SURFACES, _LINES = ("areas", "stair_areas", "volumes"), ("lengths", "stair_lengths", "volumes")
@@ -254,14 +275,14 @@ def load(path: Path) -> Counted:
         )
 
 
-def rows(out: Path, name: str) -> list[dict[str, Any]]:
-    path = out / f"coverage_{name}.jsonl"
+def rows(given: argparse.Namespace, name: str) -> list[dict[str, Any]]:
+    path: Path = given.out / f"{stem(given)}_{name}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def table(given: argparse.Namespace) -> None:
     """Print coverage with its 95 % interval, median width over the errors' spread, and the mean interval score."""
-    made = np.array([row["truth"] for row in rows(given.out, "mean")])
+    made = np.array([row["truth"] for row in rows(given, "mean")])
     told = f", relative standard error in %: {_percent(made)}" if len(made) else ""
     print(f"the generator's mean over {len(made)} seeds{told}")
     limit = to_the_limit(given) if len(made) else np.ones(7)
@@ -292,8 +313,8 @@ def table(given: argparse.Namespace) -> None:
 
 def _chosen(given: argparse.Namespace, noise_std: float) -> list[dict[str, Any]]:
     """Return the rows at that noise; without models of one phantom, where another one is to tell what they do."""
-    found = [r for r in rows(given.out, "phantoms") if r["noise_std"] == noise_std and r["model"] in given.models]
-    found = [row for row in found if row["seed"] % 1000 >= (0 if given.all else LOOKED_AT)]
+    found = [r for r in rows(given, "phantoms") if r["noise_std"] == noise_std and r["model"] in given.models]
+    found = [row for row in found if row["seed"] % 1000 >= (0 if given.all else LOOKED_AT[given.fields])]
     counts = Counter(row["model"] for row in found)
     return [row for row in found if given.labels == "models" or counts[row["model"]] > 1]
 
@@ -317,14 +338,14 @@ def _measurements(given: argparse.Namespace, row: dict[str, Any], next_seed: int
         scores = scores_of(given.out, row["model"], row["noise_std"]) / "scores.json"
         its_effects = read_effects(json.loads(scores.read_text()))
     else:
-        its_effects = _effects(given.out, next_seed, f"{row['noise_std']:.0f}")
-    found = numbers(merged(load(sums_of(given.out, row["seed"], f"{row['noise_std']:.0f}")), given.block))
+        its_effects = _effects(given, next_seed, f"{row['noise_std']:.0f}")
+    found = numbers(merged(load(sums_of(given, row["seed"], f"{row['noise_std']:.0f}")), given.block))
     return [with_segmentation(one, its_effects[one.name], correct=True, voxels=EDGE**3) for one in found]
 
 
-def _effects(out: Path, seed: int, what: str) -> dict[str, Effect]:
+def _effects(given: argparse.Namespace, seed: int, what: str) -> dict[str, Effect]:
     """Return what the segmentation did in the lower half of a phantom, by its blocks."""
-    ways = [load(sums_of(out, seed, which)) for which in ("labels", what)]
+    ways = [load(sums_of(given, seed, which)) for which in ("labels", what)]
     half = np.flatnonzero(ways[0].cells[:, 0] < EDGE // BLOCK // 2)
     blocks = np.array([[_additive(way, i) for way in ways] for i in half])
     return effects(blocks, NAMES, places=ways[0].cells[half], slabs_in="voxel")

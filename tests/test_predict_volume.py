@@ -16,6 +16,7 @@ import yaozarrs
 import zarr
 
 from predicting import NAMES, SHAPE, TORCH, content, labels, make_model, predict, write
+from tomoseg.cli import run
 from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import Region, open_volume
 from tomoseg.workflow.predict_memory import Needs, choose_block
@@ -192,3 +193,17 @@ def test_slices_unlike_the_training_data_are_named(
     write(tmp_path / "bright.tif", np.uint16(60_000) - values // 8)
     assert predict(model, tmp_path / "bright.tif", tmp_path / "bright.zarr") == 2
     assert "lie far outside" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["out.zarr", "out.tif"])
+def test_slices_apart_become_no_volume_by_being_segmented(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    (tmp_path / "slices").mkdir()
+    values = np.random.default_rng(0).integers(0, 40_000, (3, 64, 64), dtype=np.uint16)
+    for number, page in zip((0, 50, 100), values, strict=True):
+        tifffile.imwrite(tmp_path / f"slices/plug_{number:04d}.tif", page)
+    flat = make_model(tmp_path / "flat.tomoseg", context=0)
+    assert predict(flat, tmp_path / "slices", tmp_path / out) == 0
+    assert run(["quantify", str(tmp_path / out), "-o", str(tmp_path / "numbers"), "--quiet"]) == 2
+    assert "numbered 0, 50, 100, they are no neighbours" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt16
@@ -30,6 +31,9 @@ PHANTOM_CLASSES = (
 GREY_LEVELS = np.array([21_400.0, 35_000.0, 41_200.0], np.float32)
 """Grey level of pore, YSZ and nickel, as read off a published histogram of such an electrode."""
 
+OFFSETS = np.array([-0.043, 0.078, -0.035], np.float32)
+"""What is added to the fields, of std 1, so that the phases' fractions are 0.315, 0.367 and 0.318."""
+
 SMALLEST = 16
 CHORD = 38.5
 """Mean length in voxels of a line's runs through one phase, of a phantom as it comes."""
@@ -37,7 +41,6 @@ SHORTEST_CHORD = 5.0
 """Below, voxels and the scan's blur no longer resolve a phase."""
 _WAVES = 64
 _WAVENUMBER = 0.0945  # radians per pixel: makes 0.026 changes of class per pixel, which is a chord of 38.5
-_OFFSETS = np.array([-0.043, 0.078, -0.035], np.float32)  # make fractions of 0.315, 0.367, 0.318
 _BLUR = 1.05
 _SUPERSAMPLING = 2
 _MARGIN = 5  # slices and pixels around the volume that the blur reaches
@@ -72,8 +75,23 @@ class PhantomSlice:
     truth: TruthSums
 
 
-def make_phantom(spec: PhantomSpec) -> Iterator[PhantomSlice]:
+@runtime_checkable
+class Fields(Protocol):
+    """Three random fields; a point's phase is that of the largest."""
+
+    def layer(self, z: float, y: Float64[np.ndarray, " y"], x: Float64[np.ndarray, " x"]) -> Layer:
+        """Return the fields on a grid at height `z`, float32 (field, y, x)."""
+
+
+def make_phantom(spec: PhantomSpec, fields: Fields | None = None) -> Iterator[PhantomSlice]:
     """Yield the slices of a phantom by rising z, in memory that does not depend on their number.
+
+    Parameters
+    ----------
+    spec
+        Size, seed and noise; its chord counts where there are no `fields`.
+    fields
+        None: those of `FieldSampler`.
 
     Examples
     --------
@@ -82,7 +100,7 @@ def make_phantom(spec: PhantomSpec) -> Iterator[PhantomSlice]:
     (16, (32, 32), 'uint16')
     """
     depth, height, width = spec.shape
-    field = FieldSampler(spec.seed, chord=spec.chord)
+    field = fields or FieldSampler(spec.seed, chord=spec.chord)
     y, x = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
     shares: deque[np.ndarray] = deque(maxlen=2 * _MARGIN + 1)
     for z in range(-_MARGIN, _MARGIN):
@@ -126,7 +144,7 @@ def _changes(label: np.ndarray, last: np.ndarray | None) -> tuple[np.ndarray, np
     return changes, np.array([0 if last is None else label.size, pairs[1][0].size, pairs[2][0].size], np.int64)
 
 
-def _partial_volume(field: FieldSampler, z: int, height: int, width: int) -> UInt8[np.ndarray, "class y x"]:
+def _partial_volume(field: Fields, z: int, height: int, width: int) -> UInt8[np.ndarray, "class y x"]:
     """Return how many of a voxel's points lie in each class, uint8 (class, y, x), margins included."""
     offsets = (np.arange(_SUPERSAMPLING) + 0.5) / _SUPERSAMPLING - 0.5
     y, x = ((np.arange(-_MARGIN, size + _MARGIN)[:, None] + offsets).ravel() for size in (height, width))
@@ -166,6 +184,11 @@ def _noisy(clean: Float32[np.ndarray, "y x"], spec: PhantomSpec, z: int) -> UInt
     return np.asarray(np.clip(np.round(clean + noise), 0, 65535), np.uint16)
 
 
+def wavenumber_of(chord: float) -> float:
+    """Return the wave number, in radians per voxel, of fields whose phases have that mean chord in voxels."""
+    return _WAVENUMBER * (CHORD / chord)
+
+
 class FieldSampler:
     """The three fields of a phantom, of mean near 0 and std 1, at any height above an area of voxels.
 
@@ -180,7 +203,7 @@ class FieldSampler:
     """
 
     def __init__(self, seed: int, *, chord: float = CHORD) -> None:
-        wavenumber = _WAVENUMBER * (CHORD / chord)
+        wavenumber = wavenumber_of(chord)
         self._waves = [_plane_waves(np.random.default_rng([seed, field]), wavenumber) for field in range(3)]
 
     def layer(self, z: float, y: Float64[np.ndarray, " y"], x: Float64[np.ndarray, " x"]) -> Layer:
@@ -194,7 +217,7 @@ class FieldSampler:
         True
         """
         return np.stack(
-            [_sum_of_waves(waves, z, y, x) + offset for waves, offset in zip(self._waves, _OFFSETS, strict=True)]
+            [_sum_of_waves(waves, z, y, x) + offset for waves, offset in zip(self._waves, OFFSETS, strict=True)]
         )
 
 

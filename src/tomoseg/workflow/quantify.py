@@ -18,7 +18,6 @@ from tomoseg.provenance import Provenance, record
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.resolution import coarse
 from tomoseg.quantify.sections import Effect, made_consistent, read_effects, with_segmentation
-from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, StatedSize, Target, checked_address, limit_threads, stated_size
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_mesh import mesh_folder, voxel_faces, write_meshes
@@ -238,14 +237,14 @@ def refuse_slices_apart(segmentation: Segmentation, voxel_size: tuple[float, ...
     Raises
     ------
     SettingError
-        If the numbers in the slices' names leave some out, and no voxel size along z, y and x is given.
+        If the slices' numbers leave some out, and no voxel size along z, y and x is given.
     """
-    region = segmentation.source.region
-    numbers = slice_numbers(segmentation.source.volume.names[region.z0 : region.z1])
+    numbers = segmentation.slice_numbers
     if set(np.diff(numbers).tolist()) - {1} and len(voxel_size or ()) != 3:
+        told = ", ".join(map(str, numbers[:3])) + (" ..." if len(numbers) > 3 else "")
         raise SettingError(
-            f"{segmentation.source.path}: the slices are numbered {', '.join(map(str, numbers[:4]))} ..., they are no "
-            "neighbours, and stacked no volume. If they are evenly spaced and near enough, state --voxel-size Z Y X"
+            f"{segmentation.source.path}: the slices are numbered {told}, they are no neighbours, and "
+            "stacked no volume. If they are evenly spaced and near enough, state --voxel-size Z Y X"
         )
 
 

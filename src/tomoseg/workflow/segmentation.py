@@ -15,6 +15,7 @@ from jaxtyping import Int64, Shaped, UInt8
 from tomoseg.errors import LabelError, SettingError, VolumeError
 from tomoseg.field_of_view import kept
 from tomoseg.labels import MOST_CLASSES, UNLABELLED, LabelClass, class_colour, parse_classes
+from tomoseg.slices import slice_numbers
 from tomoseg.volume import Region
 from tomoseg.volume.voxel_size import VoxelSize
 from tomoseg.volume.writer import record_path
@@ -54,6 +55,13 @@ class Segmentation:
     def shape(self) -> tuple[int, int, int]:
         """Voxels of the part that counts along (z, y, x)."""
         return self.source.region.shape
+
+    @property
+    def slice_numbers(self) -> tuple[int, ...]:
+        """Where the slices lie along z: as `predict` noted where they are no neighbours, else by their names."""
+        names, noted = self.source.volume.names, self.record.get("slice_numbers")
+        numbers = tuple(noted) if noted and len(noted) == len(names) else slice_numbers(names)
+        return numbers[self.source.region.z0 : self.source.region.z1]
 
     def read(self, region: Region) -> Index:
         """Return class indices of a region (z, y, x); `UNLABELLED` for what counts nowhere.
