@@ -107,6 +107,23 @@ def test_folded_batch_norms_change_nothing(shape):
     np.testing.assert_allclose(TorchEngine(made).run(image), direct, atol=1e-5)
 
 
+def test_training_with_kept_statistics_is_as_if_batch_norms_stood_alone():
+    made, image = network(dropout=0.0), torch.rand(2, 1, 24, 32)
+    found = []
+    for training in (False, True):
+        made.train(training)
+        for module in made.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        made.zero_grad()
+        logits = made(image)
+        logits.square().mean().backward()
+        found.append([logits.detach(), *(weight.grad for weight in made.parameters())])
+    assert len(found[0]) == 1 + len(list(made.parameters()))
+    for alone, joined in zip(*found, strict=True):
+        torch.testing.assert_close(joined, alone, rtol=1e-4, atol=1e-6)
+
+
 def test_the_posters_network_has_31_million_weights():
     config = UNetConfig(classes=3, widths=(64, 128, 256, 512), bottleneck=1024)
     with torch.device("meta"):

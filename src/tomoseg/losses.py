@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,9 +34,22 @@ def cross_entropy(
     >>> round(float(cross_entropy(logits, torch.tensor([[[2, 255]]], dtype=torch.uint8))), 4)
     1.3863
     """
+    return over_patches(*of_patches(logits, label), power=power)
+
+
+def of_patches(
+    logits: Float[Tensor, "batch class y x"], label: UInt8[Tensor, "batch y x"]
+) -> tuple[Float[Tensor, " batch"], Int64[Tensor, " batch"]]:
+    """Return each patch's mean cross entropy over its labelled pixels, 0 where there are none, and their number."""
     each = functional.cross_entropy(logits.float(), label.long(), ignore_index=UNLABELLED, reduction="none")
     pixels = (label != UNLABELLED).sum(dim=(1, 2))
-    patches = each.sum(dim=(1, 2)) / pixels.clamp(min=1)
+    return each.sum(dim=(1, 2)) / pixels.clamp(min=1), pixels
+
+
+def over_patches(
+    losses: Float[Tensor, " batch"], pixels: Int64[Tensor, " batch"], *, power: float = 1.0
+) -> Float[Tensor, ""]:
+    """Return the mean of the patches' losses to a power, weighted by their labelled pixels, as `cross_entropy` does."""
     if power != 1.0:
-        patches = (patches + _TINY) ** power - _TINY**power  # no infinite slope at 0
-    return (patches * pixels).sum() / pixels.sum().clamp(min=1)
+        losses = (losses + _TINY) ** power - _TINY**power  # no infinite slope at 0
+    return (losses * pixels).sum() / pixels.sum().clamp(min=1)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 Kernel = Float[Tensor, "first *others"]
 
@@ -59,11 +60,13 @@ class Muon(torch.optim.Optimizer):
         """Move all weights that have a gradient."""
         loss = None if closure is None else torch.enable_grad()(closure)()
         for group in self.param_groups:
-            move = _move_kernel if group["kernels"] else _move_by_adamw
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    move(weight, weight.grad, self.state[weight], group["lr"])
+            pairs = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
+            if not group["kernels"]:
+                _move_by_adamw(pairs, [self.state[weight] for weight, _ in pairs], group)
+                continue
+            for weight, gradient in pairs:
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                _move_kernel(weight, gradient, self.state[weight], group["lr"])
         return loss
 
 
@@ -75,15 +78,17 @@ def _move_kernel(weight: Kernel, gradient: Kernel, state: dict[str, Tensor], lr:
     weight.add_(even.reshape(weight.shape), alpha=-lr * max(1.0, even.shape[0] / even.shape[1]) ** 0.5)
 
 
-def _move_by_adamw(weight: Tensor, gradient: Tensor, state: dict[str, Tensor], lr: float) -> None:
-    if not state:
-        state |= {"step": torch.zeros(()), "mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
-    state["step"] += 1
-    done = int(state["step"])
-    state["mean"].lerp_(gradient, 1 - _BETAS[0])
-    state["square"].lerp_(gradient.square(), 1 - _BETAS[1])
-    scale = (state["square"] / (1 - _BETAS[1] ** done)).sqrt_().add_(_TINY)
-    weight.addcdiv_(state["mean"], scale, value=-lr / (1 - _BETAS[0] ** done))
+def _move_by_adamw(pairs: list[tuple[Tensor, Tensor]], states: list[dict[str, Tensor]], group: dict[str, Any]) -> None:
+    for (weight, _), state in zip(pairs, states, strict=True):
+        if not state:
+            state["step"] = torch.zeros((), device=weight.device)
+            state |= {"mean": torch.zeros_like(weight), "square": torch.zeros_like(weight)}
+    weights, gradients = ([pair[i] for pair in pairs] for i in (0, 1))
+    means, squares, steps = ([state[name] for state in states] for name in ("mean", "square", "step"))
+    adamw(
+        weights, gradients, means, squares, [], steps, fused=True, amsgrad=False, maximize=False, beta1=_BETAS[0],
+        beta2=_BETAS[1], lr=group["lr"], weight_decay=group["weight_decay"], eps=_TINY,
+    )  # fmt: skip
 
 
 def orthogonalised(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row column"]:
@@ -105,5 +110,5 @@ def orthogonalised(matrix: Float[Tensor, "row column"]) -> Float[Tensor, "row co
     found = found / found.norm().clamp(min=_TINY)
     for _ in range(_ITERATIONS):
         gram = found @ found.T
-        found = a * found + (b * gram + c * gram @ gram) @ found
+        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
     return found.T if tall else found

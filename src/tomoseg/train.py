@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from tomoseg.checks import Check
-from tomoseg.losses import cross_entropy
+from tomoseg.losses import of_patches, over_patches
 from tomoseg.metrics import accuracy, confusion, mean_iou
 from tomoseg.model_file import weights_of
 from tomoseg.muon import Muon
@@ -299,9 +299,10 @@ def _step(network: Any, optimiser: Any, recipe: Recipe, batch: tuple[Images, Lab
     image, label = fabric.to_device(image), fabric.to_device(torch.from_numpy(labels))
     optimiser.zero_grad(set_to_none=True)
     logits = network(image)
-    fabric.backward(cross_entropy(logits, label, power=recipe.loss_power))
+    losses, pixels = of_patches(logits, label)
+    fabric.backward(over_patches(losses, pixels, power=recipe.loss_power))
     optimiser.step()
-    return float(cross_entropy(logits.detach(), label))
+    return float(over_patches(losses.detach(), pixels))
 
 
 @torch.no_grad()
@@ -310,9 +311,12 @@ def _average(training: Training, decay: float) -> None:
     if not decay:
         return
     weight = 1 - min(decay, training.step / (training.step + _AVERAGING_STARTS))
-    averaged, current = training.averaged.state_dict(), training.network.state_dict()
-    floats = [name for name, value in current.items() if value.is_floating_point()]
-    torch._foreach_lerp_([averaged[name] for name in floats], [current[name] for name in floats], weight)
+    torch._foreach_lerp_(_floats(training.averaged), _floats(training.network), weight)
+
+
+def _floats(network: UNet) -> list[torch.Tensor]:
+    """Return all that is averaged: weights and batch norms' statistics, not their counts of batches."""
+    return [value for value in (*network.parameters(), *network.buffers()) if value.is_floating_point()]
 
 
 def _validate(
