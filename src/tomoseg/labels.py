@@ -231,8 +231,9 @@ def _refuse_soft(soft: Mapping[int, int], coloured: bool) -> None:
     if soft:
         raise LabelError(
             f"the labels hold values that are nowhere three pixels wide: {_listed(soft, coloured)}. Soft edges come "
-            "from saving labels as JPEG or rescaling them with smoothing; save them without, or state the true "
-            "classes with --classes"
+            "from saving labels as JPEG or rescaling them with smoothing; save them without. If they are thin "
+            "strokes or true classes, name each with --classes NAME=VALUE ..., and what nobody labelled with "
+            "--unlabelled VALUE"
         )
 
 

@@ -32,7 +32,7 @@ class Recipe(NetworkShape):
     warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of the budget with a rising learning rate")
     schedule: Literal["cosine", "constant"] = Field(default="cosine", description="after the warm-up; cosine ends at 0")
     settle: float = Field(
-        default=0.4, gt=0, le=1, description="share of the budget after which batch norms keep their running statistics"
+        default=0.25, gt=0, le=1, description="share of the budget after which batch norms keep running statistics"
     )
     loss_power: float = Field(
         default=0.25, gt=0, le=1, description="exponent of a patch's loss; below 1, noisy patches drown no clean ones"
