@@ -196,7 +196,7 @@ def test_slices_unlike_the_training_data_are_named(
 
 
 @pytest.mark.parametrize("out", ["out.zarr", "out.tif"])
-def test_slices_apart_become_no_volume_by_being_segmented(
+def test_slices_apart_become_no_volume_by_being_segmented_or_converted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
 ) -> None:
     (tmp_path / "slices").mkdir()
@@ -205,5 +205,9 @@ def test_slices_apart_become_no_volume_by_being_segmented(
         tifffile.imwrite(tmp_path / f"slices/plug_{number:04d}.tif", page)
     flat = make_model(tmp_path / "flat.tomoseg", context=0)
     assert predict(flat, tmp_path / "slices", tmp_path / out) == 0
-    assert run(["quantify", str(tmp_path / out), "-o", str(tmp_path / "numbers"), "--quiet"]) == 2
-    assert "numbered 0, 50, 100, they are no neighbours" in capsys.readouterr().err
+    assert run(["convert", str(tmp_path / "slices"), str(tmp_path / "scan.zarr"), "--quiet"]) == 0
+    assert "some numbers are missing" in capsys.readouterr().err
+    for volume in (out, "scan.zarr"):
+        given = ["quantify", tmp_path / volume, "-o", tmp_path / "numbers", "--roi", "1:3,:,:", "--classes", "a=0"]
+        assert run([str(word) for word in given]) == 2
+        assert "after slice 50 comes 100, they are no neighbours" in capsys.readouterr().err

@@ -206,3 +206,13 @@ def test_the_weights_that_are_kept_are_the_best_on_clean_and_noisy_slices_togeth
     assert training.best_scores["mean_iou"] == 0.949
     assert same(training.best, weights[1])
     assert not same(training.best, weights[2])
+
+
+def test_weights_and_statistics_are_averaged_each_with_its_own():
+    fresh = start(CONFIG, RECIPE, seed=0).network.state_dict()
+    training, _ = run(Budget(steps=1))
+    now, averaged = training.network.state_dict(), training.averaged.state_dict()
+    moved = [name for name in fresh if now[name].is_floating_point() and not torch.equal(now[name], fresh[name])]
+    assert "first.1.running_mean" in moved and "classify.weight" in moved
+    for name in moved:  # after the first step ten elevenths of the way
+        torch.testing.assert_close(averaged[name], fresh[name] + (now[name] - fresh[name]) * 10 / 11)

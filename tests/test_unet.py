@@ -109,16 +109,19 @@ def test_folded_batch_norms_change_nothing(shape):
 
 def test_training_with_kept_statistics_is_as_if_batch_norms_stood_alone():
     made, image = network(dropout=0.0), torch.rand(2, 1, 24, 32)
-    found = []
+    norms = [module for module in made.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    ran, found = [], []
+    for norm in norms:
+        norm.register_forward_hook(lambda *_: ran.append(training))
     for training in (False, True):
         made.train(training)
-        for module in made.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.eval()
+        for norm in norms:
+            norm.eval()
         made.zero_grad()
         logits = made(image)
         logits.square().mean().backward()
         found.append([logits.detach(), *(weight.grad for weight in made.parameters())])
+    assert ran == [False] * len(norms)  # none of them runs by itself in training
     assert len(found[0]) == 1 + len(list(made.parameters()))
     for alone, joined in zip(*found, strict=True):
         torch.testing.assert_close(joined, alone, rtol=1e-4, atol=1e-6)

@@ -70,7 +70,8 @@ def load_checkpoint(path: Path, training: Training, *, fingerprint: str) -> floa
     tensors, record = load_tensors(path, what="checkpoint")
     if record.get("kind") != _KIND or record.get("fingerprint") != fingerprint:
         raise ModelFileError(
-            f"{path}: belongs to other data or settings; give the same as before, or train without --resume"
+            f"{path}: belongs to other data or settings, or a version with other defaults; give the same as before, "
+            "or train without --resume"
         )
     _load_weights(training, tensors)
     training.best = _part("best", tensors)

@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
         others = [weight for weight in weights if weight.ndim != 4] + [last]
         groups: list[dict[str, Any]] = [
             {"params": kernels, "lr": kernel_lr, "peak_lr": kernel_lr, "kernels": True},
-            {"params": others, "lr": lr, "peak_lr": lr, "kernels": False},
+            {"params": others, "lr": lr, "peak_lr": lr, "kernels": False, "fused": True},
         ]
         super().__init__(groups, {"weight_decay": weight_decay})
 

@@ -100,7 +100,7 @@ def make_phantom(spec: PhantomSpec, fields: Fields | None = None) -> Iterator[Ph
     (16, (32, 32), 'uint16')
     """
     depth, height, width = spec.shape
-    field = fields or FieldSampler(spec.seed, chord=spec.chord)
+    field = FieldSampler(spec.seed, chord=spec.chord) if fields is None else fields
     y, x = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
     shares: deque[np.ndarray] = deque(maxlen=2 * _MARGIN + 1)
     for z in range(-_MARGIN, _MARGIN):

@@ -59,6 +59,18 @@ def slice_numbers(names: Sequence[str]) -> tuple[int, ...]:
     return tuple(numbers) if len(set(numbers)) == len(names) else tuple(range(len(names)))
 
 
+def numbers_apart(names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return the numbers of slices if they leave some out: stacked, such slices are no volume. Else None.
+
+    Examples
+    --------
+    >>> numbers_apart(["a_0005.tif", "a_0007.tif"]), numbers_apart(["a_0005.tif", "a_0006.tif"])
+    ((5, 7), None)
+    """
+    numbers = slice_numbers(names)
+    return None if set(np.diff(numbers).tolist()) <= {1} else numbers
+
+
 def pair_slices(image_names: Sequence[str], label_names: Sequence[str]) -> tuple[Pair, ...]:
     """Pair images and labels by equal stem, else by the last number in their names.
 

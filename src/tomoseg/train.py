@@ -226,6 +226,8 @@ def train(
     seed
         Of the patch draws.
     """
+    training.network.to(fabric.device)
+    training.optimiser.load_state_dict(training.optimiser.state_dict())  # a checkpoint's moments follow the weights
     network, optimiser = fabric.setup(training.network, training.optimiser)
     training.averaged.to(fabric.device)
     reserve = 0.0  # seconds that one more step and the last validation will take

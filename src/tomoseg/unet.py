@@ -49,7 +49,8 @@ def _joined(image: Tensor, convolve: Any, norm: Any) -> Tensor:
     """Convolve with a kernel and a bias that hold the batch norm's running statistics."""
     factor = norm.weight / (norm.running_var + norm.eps).sqrt()
     bias = norm.bias - norm.running_mean * factor
-    return functional.conv2d(image, convolve.weight * factor[:, None, None, None], bias, padding=1)
+    kernel = convolve.weight * factor[:, None, None, None]
+    return functional.conv2d(image, kernel, bias, padding=convolve.padding)
 
 
 class UNet(nn.Module):

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tomoseg.errors import SettingError
 from tomoseg.provenance import record
+from tomoseg.slices import numbers_apart
 from tomoseg.volume import Region, SliceWriter, Volume, check_target
 from tomoseg.volume.lazy import LazyVolume
 from tomoseg.volume.sink import OmeZarrVersion
@@ -56,6 +57,9 @@ def run(settings: ConvertSettings, console: Console) -> None:
     check_target(settings.target, settings.force)
     source = open_source(settings.source, settings)
     volume, region = source.volume, source.region
+    apart = numbers_apart(volume.names[region.z0 : region.z1])
+    if apart is not None and settings.target.suffix:  # a folder keeps the names
+        console.warn("some numbers are missing in the slices' names; stacked, such slices are no volume")
     with SliceWriter(
         settings.target,
         shape=region.shape,
@@ -64,7 +68,7 @@ def run(settings: ConvertSettings, console: Console) -> None:
         voxel_size_um=stated_size(settings.voxel_size) or volume.voxel_size_um,
         force=settings.force,
         ome_zarr=settings.ome_zarr,
-        extra_json=_record(settings),
+        extra_json=_record(settings) | {"slice_numbers": apart},
     ) as writer:
         pages = console.track(slices(volume, region), f"writing {settings.target.name}", region.shape[0])
         for page in pages:

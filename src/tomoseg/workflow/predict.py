@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from tomoseg.errors import BegunOtherwiseError, InputError, PairingError, SettingError, VolumeError
 from tomoseg.provenance import record
-from tomoseg.slices import slice_numbers
+from tomoseg.slices import numbers_apart
 from tomoseg.workflow.common import ModelFile, Reading, Shading, SourcePath, Target, checked_address
 from tomoseg.workflow.console import Console, counted, duration, sized
 from tomoseg.workflow.reading import Source, open_source, refuse_same_place
@@ -300,16 +300,10 @@ def _finish(settings: PredictSettings, store: Store, source: Source, model: Mode
             with writing(store.path), console.progress(f"smaller levels of {name}", 1.0) as bar:
                 for share in build_pyramid(store.group(name)):
                     bar.update(share)
-    store.complete(_record(store.plan, model, settings, summary) | {"slice_numbers": _numbers_apart(names)})
+    store.complete(_record(store.plan, model, settings, summary) | {"slice_numbers": numbers_apart(names)})
     for written in put_in_place(settings, store, model, names, console):
         console.result(f"written: {written}")
     _tell(summary, console, refit=settings.window == "refit", slices=len(names))
-
-
-def _numbers_apart(names: tuple[str, ...]) -> list[int] | None:
-    """Return the numbers of slices that are no neighbours, which a volume's planes no longer tell; else None."""
-    numbers = slice_numbers(names)
-    return None if set(np.diff(numbers).tolist()) <= {1} else list(numbers)
 
 
 def _beside(plan: Plan) -> list[str]:

@@ -240,11 +240,12 @@ def refuse_slices_apart(segmentation: Segmentation, voxel_size: tuple[float, ...
         If the slices' numbers leave some out, and no voxel size along z, y and x is given.
     """
     numbers = segmentation.slice_numbers
-    if set(np.diff(numbers).tolist()) - {1} and len(voxel_size or ()) != 3:
-        told = ", ".join(map(str, numbers[:3])) + (" ..." if len(numbers) > 3 else "")
+    gaps = np.flatnonzero(np.diff(numbers) != 1)
+    if len(gaps) and len(voxel_size or ()) != 3:
+        before, after = numbers[gaps[0]], numbers[gaps[0] + 1]
         raise SettingError(
-            f"{segmentation.source.path}: the slices are numbered {told}, they are no neighbours, and "
-            "stacked no volume. If they are evenly spaced and near enough, state --voxel-size Z Y X"
+            f"{segmentation.source.path}: after slice {before} comes {after}, they are no neighbours, and stacked no "
+            "volume. If the slices are evenly spaced and near enough, state --voxel-size Z Y X"
         )
 
 

@@ -58,10 +58,14 @@ class Segmentation:
 
     @property
     def slice_numbers(self) -> tuple[int, ...]:
-        """Where the slices lie along z: as `predict` noted where they are no neighbours, else by their names."""
-        names, noted = self.source.volume.names, self.record.get("slice_numbers")
-        numbers = tuple(noted) if noted and len(noted) == len(names) else slice_numbers(names)
-        return numbers[self.source.region.z0 : self.source.region.z1]
+        """Where the slices lie along z: as noted by what wrote them where some are missing, else by their names."""
+        names, noted = self.source.volume.names, _noted(self.source.path).get("slice_numbers")
+        if noted and len(noted) != len(names):
+            raise VolumeError(
+                f"{self.source.path}: {len(names)} slices, its record tells of {len(noted)}; take it away"
+            )
+        where = slice(self.source.region.z0, self.source.region.z1)
+        return tuple(noted[where]) if noted else slice_numbers(names[where])
 
     def read(self, region: Region) -> Index:
         """Return class indices of a region (z, y, x); `UNLABELLED` for what counts nowhere.
@@ -238,11 +242,17 @@ def _record_of(prediction: Path, shape: tuple[int, int, int]) -> Mapping[str, An
 
 def _record(path: Path) -> Mapping[str, Any]:
     """Return what `predict` noted of a segmentation that it wrote."""
+    found = _noted(path)
+    return found if "classes" in found and "summary" in found else {}
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """Return what was noted of a volume when it was written; nothing where there is no record."""
     try:
         found: Any = json.loads(record_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and "classes" in found and "summary" in found else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _found(source: Source) -> dict[str, int]:
