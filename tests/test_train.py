@@ -9,7 +9,7 @@ from tomoseg.losses import cross_entropy
 from tomoseg.model_file import weights_of
 from tomoseg.patches import PatchSettings
 from tomoseg.recipe import Recipe, load_recipe
-from tomoseg.train import Budget, make_fabric, rate_factor, start, train
+from tomoseg.train import SETTLED_FROM, Budget, make_fabric, rate_factor, start, train
 from tomoseg.unet_config import UNetConfig
 
 RECIPE = Recipe(widths=(4, 8), bottleneck=8, learning_rate=1e-2, patches=PatchSettings(size=32, batch=4))
@@ -114,10 +114,20 @@ def test_the_time_budget_is_kept_within_five_per_cent_validation_included():
 
 
 def test_batch_norms_keep_their_statistics_once_settled():
-    training, _ = run(Budget(steps=10), stop=5)
+    training, _ = run(Budget(steps=160), stop=40)  # a quarter
     before = training.network.first[1].running_mean.clone()
-    run(Budget(steps=10), training=training)
+    run(Budget(steps=160), training=training)
     assert torch.equal(before, training.network.first[1].running_mean)
+
+
+def test_batch_norms_do_not_settle_before_their_statistics_are_there():
+    training, _ = run(Budget(steps=40), stop=SETTLED_FROM - 1)  # long after a quarter
+    before = training.network.first[1].running_mean.clone()
+    run(Budget(steps=40), training=training, stop=SETTLED_FROM)
+    after = training.network.first[1].running_mean.clone()
+    assert not torch.equal(before, after)
+    run(Budget(steps=40), training=training)
+    assert torch.equal(after, training.network.first[1].running_mean)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():

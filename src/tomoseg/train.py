@@ -28,6 +28,9 @@ from tomoseg.unet_config import UNetConfig
 VALIDATIONS = 8
 VALIDATION_SHARE = 0.15
 CURVE_POINTS = 100
+SETTLED_FROM = 30
+"""Fewest steps before batch norms settle: by then 4 % of what their running statistics began with is left."""
+
 _AVERAGING_STARTS = 10
 
 
@@ -235,7 +238,7 @@ def train(
     while (share := budget.share(training.step, clock() + reserve)) < 1.0:
         began = clock()
         _set_rate(optimiser, rate_factor(recipe, share))
-        _set_mode(training.network, settled=share >= recipe.settle)
+        _set_mode(training.network, settled=share >= recipe.settle and training.step >= SETTLED_FROM)
         with _torch_randomness([seed, training.step], fabric.device):
             rng = np.random.default_rng([seed, training.step])
             loss = _step(network, optimiser, recipe, source.batch(rng), fabric=fabric)
