@@ -207,7 +207,11 @@ def test_slices_apart_become_no_volume_by_being_segmented_or_converted(
     assert predict(flat, tmp_path / "slices", tmp_path / out) == 0
     assert run(["convert", str(tmp_path / "slices"), str(tmp_path / "scan.zarr"), "--quiet"]) == 0
     assert "some numbers are missing" in capsys.readouterr().err
-    for volume in (out, "scan.zarr"):
+    assert run(["convert", str(tmp_path / out), str(tmp_path / "again.nrrd"), "--quiet"]) == 0
+    assert open_volume(tmp_path / "again.nrrd").names == tuple(f"again.nrrd[{z}]" for z in (0, 50, 100))
+    for volume in (out, "scan.zarr", "again.nrrd"):
         given = ["quantify", tmp_path / volume, "-o", tmp_path / "numbers", "--roi", "1:3,:,:", "--classes", "a=0"]
         assert run([str(word) for word in given]) == 2
         assert "after slice 50 comes 100, they are no neighbours" in capsys.readouterr().err
+    assert predict(make_model(tmp_path / "deep.tomoseg"), tmp_path / "scan.zarr", tmp_path / "deep.zarr") == 2
+    assert "no two slices with consecutive numbers" in " ".join(capsys.readouterr().err.split())

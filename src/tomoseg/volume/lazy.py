@@ -41,6 +41,8 @@ class LazyVolume:
         Memory that a read takes beside its result.
     others
         Further files that values or their description come from, like the sources of a virtual data set.
+    numbers
+        Where the slices lie along z, if some between them are missing.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class LazyVolume:
     kept_bytes: int = 0
     reading_bytes: int = 0
     others: tuple[Path, ...] = ()
+    numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
@@ -62,7 +65,7 @@ class LazyVolume:
     @property
     def names(self) -> tuple[str, ...]:
         """One name a slice, as of the pages of a stack: `scan.zarr[17]`."""
-        return tuple(f"{self.path.name}[{z}]" for z in range(self.shape[0]))
+        return tuple(f"{self.path.name}[{z}]" for z in self.numbers or range(self.shape[0]))
 
     def read(self, region: Region) -> Grey:
         """Return the grey values of `region`, (z, y, x).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -14,8 +14,10 @@ import numpy as np
 from tomoseg.errors import VolumeError
 from tomoseg.volume.base import Volume, read_slice
 from tomoseg.volume.folder import folder_pages
-from tomoseg.volume.page import ENDINGS, Page, Pictures, as_pictures, as_volume, reading
+from tomoseg.volume.lazy import LazyVolume
+from tomoseg.volume.page import ENDINGS, Page, PagedVolume, Pictures, as_pictures, as_volume, reading
 from tomoseg.volume.png import png_pages
+from tomoseg.volume.state import noted_numbers
 from tomoseg.volume.tiff import tiff_pages
 from tomoseg.whole_file import PARTIAL
 
@@ -105,7 +107,8 @@ def open_volume(path: Path, *, opening: Opening = AS_IT_IS) -> Volume:
     if opening.layout is not None and name != "raw":
         raise VolumeError(f"{path}: says its own size and type; --raw-shape and --raw-dtype are for raw files")
     if name is None:
-        return as_volume(path, _pages(path))
+        paged = as_volume(path, _pages(path))
+        return paged if path.is_dir() else _numbered(paged, path)
     _check_there(file)
     module = import_module(f"tomoseg.volume.{name}")
     volume: Volume
@@ -115,7 +118,18 @@ def open_volume(path: Path, *, opening: Opening = AS_IT_IS) -> Volume:
         volume = module.open_file(file, inner, empty_chunks=opening.empty_chunks)
     else:
         volume = module.open_file(file, inner)
-    return volume
+    return _numbered(volume, file)
+
+
+def _numbered(volume: Volume, file: Path) -> Volume:
+    """Return a volume whose slices are named by the numbers that were noted when it was written, if there are any."""
+    numbers = noted_numbers(file)
+    if numbers is None or len(numbers) != volume.shape[0]:
+        return volume  # of another part of the store, or of a file that has taken this one's place
+    if isinstance(volume, PagedVolume):
+        pages = zip(numbers, volume.pages, strict=True)
+        return replace(volume, pages=tuple(replace(page, name=f"{file.name}[{z}]") for z, page in pages))
+    return replace(volume, numbers=numbers) if isinstance(volume, LazyVolume) else volume
 
 
 def open_pictures(path: Path, *, opening: Opening = AS_IT_IS) -> Pictures:

@@ -13,6 +13,33 @@ STATE = "tomoseg"
 NOTES = "tomoseg"
 """Group in a store for what is no image: the record, and what is known of each block."""
 
+RECORD = "provenance.json"
+
+
+def file_record(path: Path) -> Path:
+    """Return where the record of a file or store lies: inside a Zarr store, else beside.
+
+    Examples
+    --------
+    >>> file_record(Path("out.zarr")).as_posix(), file_record(Path("out.tif")).as_posix()
+    ('out.zarr/tomoseg/provenance.json', 'out.tif.provenance.json')
+    """
+    if path.suffix.lower() == ".zarr":
+        return path / NOTES / RECORD
+    return path.with_name(f"{path.name}.{RECORD}")
+
+
+def noted_numbers(path: Path) -> tuple[int, ...] | None:
+    """Return where the slices of a volume lie along z, as noted when it was written because some are missing.
+
+    A folder of slices says so by their names, a single file or store can't.
+    """
+    try:
+        found = json.loads(file_record(path).read_text(encoding="utf-8")).get("slice_numbers")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return tuple(found) if isinstance(found, list) and all(type(z) is int for z in found) else None
+
 
 def read_state(path: Path) -> Mapping[str, Any] | None:
     """Return what tomoseg noted in the root of a store that it wrote; None for a store of others, or no store."""

@@ -22,10 +22,9 @@ from tomoseg.volume import tiff_sink
 from tomoseg.volume.page import READABLE
 from tomoseg.volume.sink import Content, OmeZarrVersion, Sink
 from tomoseg.volume.source import FORMATS, format_ending
-from tomoseg.volume.state import NOTES, read_state
+from tomoseg.volume.state import NOTES, RECORD, file_record, read_state
 from tomoseg.whole_file import PARTIAL, whole_file
 
-RECORD = "provenance.json"
 """Name of the record in an output that is a folder; what stands after the name of one that is a file."""
 
 TARGETS = {
@@ -152,11 +151,7 @@ def record_path(path: Path) -> Path:
     >>> record_path(Path("out.zarr")).as_posix()
     'out.zarr/tomoseg/provenance.json'
     """
-    if format_ending(path) == ".zarr":
-        return path / NOTES / RECORD
-    if is_folder(path):
-        return path / RECORD
-    return path.with_name(f"{path.name}.{RECORD}")
+    return path / RECORD if is_folder(path) else file_record(path)
 
 
 def companion_path(path: Path) -> Path | None:

@@ -21,8 +21,8 @@ from jaxtyping import Shaped, UInt16
 from tomoseg.errors import OutputError
 from tomoseg.volume import Region
 from tomoseg.volume.ome_zarr_writer import ImageSpec, create_image, shard_files, write_shards, write_state
-from tomoseg.volume.state import NOTES, read_state
-from tomoseg.volume.writer import RECORD, remove, replace_folder, write_text, writing
+from tomoseg.volume.state import NOTES, RECORD, read_state
+from tomoseg.volume.writer import remove, replace_folder, write_text, writing
 from tomoseg.whole_file import PARTIAL, to_disk
 from tomoseg.workflow.predict_plan import Pass, Plan, Task, pass_chunk
 

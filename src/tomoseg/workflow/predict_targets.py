@@ -14,8 +14,8 @@ import zarr
 from jaxtyping import Shaped
 
 from tomoseg.volume import Content, SliceWriter, check_content
-from tomoseg.volume.state import NOTES
-from tomoseg.volume.writer import RECORD, remove, replace_folder, writing
+from tomoseg.volume.state import NOTES, RECORD
+from tomoseg.volume.writer import remove, replace_folder, writing
 from tomoseg.whole_file import PARTIAL, to_disk
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.predict_plan import THICKNESS, Plan

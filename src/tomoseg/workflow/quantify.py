@@ -18,6 +18,7 @@ from tomoseg.provenance import Provenance, record
 from tomoseg.quantify import Measurement
 from tomoseg.quantify.resolution import coarse
 from tomoseg.quantify.sections import Effect, made_consistent, read_effects, with_segmentation
+from tomoseg.slices import slice_numbers
 from tomoseg.workflow.common import Reading, SourcePath, StatedSize, Target, checked_address, limit_threads, stated_size
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify_mesh import mesh_folder, voxel_faces, write_meshes
@@ -239,7 +240,8 @@ def refuse_slices_apart(segmentation: Segmentation, voxel_size: tuple[float, ...
     SettingError
         If the slices' numbers leave some out, and no voxel size along z, y and x is given.
     """
-    numbers = segmentation.slice_numbers
+    region = segmentation.source.region
+    numbers = slice_numbers(segmentation.source.volume.names[region.z0 : region.z1])
     gaps = np.flatnonzero(np.diff(numbers) != 1)
     if len(gaps) and len(voxel_size or ()) != 3:
         before, after = numbers[gaps[0]], numbers[gaps[0] + 1]

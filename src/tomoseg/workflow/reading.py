@@ -12,7 +12,7 @@ import psutil
 from tomoseg.errors import LabelError, SettingError
 from tomoseg.field_of_view import FieldOfView, across, auto_mask, everything, load_mask, same_for_all
 from tomoseg.labels import LabelClass, Value, find_classes
-from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, pair_planes, pair_slices, slice_numbers
+from tomoseg.slices import Pair, Scan, SliceCache, check_sizes, numbers_apart, pair_planes, pair_slices, slice_numbers
 from tomoseg.volume import AS_IT_IS, Opening, Pictures, Region, Volume, open_pictures, open_volume
 from tomoseg.volume.source import split_inner
 from tomoseg.volume.turned import Axis, TurnedVolume, turn_region
@@ -70,8 +70,7 @@ def refuse_uneven(volume: Volume, *, place: Path, asking: str) -> None:
     SettingError
         If it isn't; `asking` is what needs it.
     """
-    numbers = slice_numbers(volume.names)
-    if numbers != tuple(range(numbers[0], numbers[0] + len(numbers))):
+    if numbers_apart(volume.names) is not None:
         raise SettingError(f"{asking} needs all slices of a scan; in {place} some numbers are missing")
     size = volume.voxel_size_um
     if size is not None and max(size) > (1 + _SAME_EDGE) * min(size):

@@ -15,7 +15,6 @@ from jaxtyping import Int64, Shaped, UInt8
 from tomoseg.errors import LabelError, SettingError, VolumeError
 from tomoseg.field_of_view import kept
 from tomoseg.labels import MOST_CLASSES, UNLABELLED, LabelClass, class_colour, parse_classes
-from tomoseg.slices import slice_numbers
 from tomoseg.volume import Region
 from tomoseg.volume.voxel_size import VoxelSize
 from tomoseg.volume.writer import record_path
@@ -55,17 +54,6 @@ class Segmentation:
     def shape(self) -> tuple[int, int, int]:
         """Voxels of the part that counts along (z, y, x)."""
         return self.source.region.shape
-
-    @property
-    def slice_numbers(self) -> tuple[int, ...]:
-        """Where the slices lie along z: as noted by what wrote them where some are missing, else by their names."""
-        names, noted = self.source.volume.names, _noted(self.source.path).get("slice_numbers")
-        if noted and len(noted) != len(names):
-            raise VolumeError(
-                f"{self.source.path}: {len(names)} slices, its record tells of {len(noted)}; take it away"
-            )
-        where = slice(self.source.region.z0, self.source.region.z1)
-        return tuple(noted[where]) if noted else slice_numbers(names[where])
 
     def read(self, region: Region) -> Index:
         """Return class indices of a region (z, y, x); `UNLABELLED` for what counts nowhere.
@@ -242,17 +230,11 @@ def _record_of(prediction: Path, shape: tuple[int, int, int]) -> Mapping[str, An
 
 def _record(path: Path) -> Mapping[str, Any]:
     """Return what `predict` noted of a segmentation that it wrote."""
-    found = _noted(path)
-    return found if "classes" in found and "summary" in found else {}
-
-
-def _noted(path: Path) -> dict[str, Any]:
-    """Return what was noted of a volume when it was written; nothing where there is no record."""
     try:
         found: Any = json.loads(record_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and "classes" in found and "summary" in found else {}
 
 
 def _found(source: Source) -> dict[str, int]:
