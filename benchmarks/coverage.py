@@ -38,6 +38,7 @@ from scipy.stats import binomtest
 from common import PHANTOM_CLASSES, fit, record
 from gaussian_fields import BOX, GaussianFields
 from tomoseg.degrade import add_gaussian_noise
+from tomoseg.ends import continued
 from tomoseg.labels import decode
 from tomoseg.model_file import load_model
 from tomoseg.phantom import PHANTOM_CLASSES as CLASSES
@@ -221,7 +222,8 @@ def noisy(grey: np.ndarray, noise_std: float, seed: int) -> np.ndarray:
 def segmented(grey: np.ndarray, runner: Runner) -> np.ndarray:
     """Return the class index of each voxel, uint8 (z, y, x)."""
     numbers_z, context = range(len(grey)), runner.network.context
-    stacks = ([grey[i] for i in context_slices(z, numbers=numbers_z, context=context)] for z in numbers_z)
+    read = continued(lambda z: grey[z], len(grey))
+    stacks = ([read(i) for i in context_slices(z, numbers=numbers_z, context=context)] for z in numbers_z)
     return np.stack([runner.segment(stack) for stack in stacks])
 
 

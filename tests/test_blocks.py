@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tomoseg.blocks import (
     BINS,
+    Ends,
     Levels16,
     Outputs,
     PixelGrid,
@@ -18,8 +19,10 @@ from tomoseg.blocks import (
     read_slab,
     run_slab,
 )
+from tomoseg.ends import continued
 from tomoseg.engine.torch_engine import TorchEngine
 from tomoseg.predict import Runner
+from tomoseg.slices import context_slices
 from tomoseg.unet import UNet
 from tomoseg.unet_config import UNetConfig
 from tomoseg.volume import ArrayVolume, Region
@@ -49,10 +52,10 @@ def reference(made: UNet, volume: np.ndarray) -> np.ndarray:
     """Each slice with its context, reflect-padded by one halo and up to the pooling grid, run once, cropped."""
     config, depth = made.config, len(volume)
     rows, columns = (padded(size, config.grid, config.halo) for size in volume.shape[1:])
-    found = []
+    found, read = [], continued(lambda z: volume[z], depth)
     for z in range(depth):
-        zs = np.clip(np.arange(z - config.context, z + config.context + 1), 0, depth - 1)
-        given = WINDOW.apply(volume[zs][:, rows[:, None], columns])
+        seen = np.stack([read(i) for i in context_slices(z, numbers=range(depth), context=config.context)])
+        given = WINDOW.apply(seen[:, rows[:, None], columns])
         with torch.inference_mode():
             found.append(torch.softmax(made(torch.from_numpy(given[None])), 1)[0].numpy())
     whole = np.stack(found, axis=1)
@@ -63,13 +66,14 @@ def reference(made: UNet, volume: np.ndarray) -> np.ndarray:
 @settings(deadline=None, max_examples=25)
 def test_blocks_of_any_size_give_the_references_probabilities(data: st.DataObject) -> None:
     made = network(data.draw(st.integers(0, 2)), depth=data.draw(st.integers(1, 2)))
-    shape = data.draw(st.tuples(st.integers(1, 5), st.integers(2, 40), st.integers(2, 40)))
-    edges = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)))
+    shape = data.draw(st.tuples(st.integers(1, 14), st.integers(2, 40), st.integers(2, 40)))
+    edges = data.draw(st.tuples(st.integers(1, 10), st.integers(1, 40), st.integers(1, 40)))
     values = np.random.default_rng(0).integers(0, 1000, shape, dtype=np.uint16)
     runner = Runner(TorchEngine(made), made.config, WINDOW, data.draw(st.integers(4, 48)))
     expected = reference(made, values)
+    ends = Ends(ArrayVolume(values))
     for region in shard_regions(shape, edges):
-        slab = read_slab(ArrayVolume(values), region, network=made.config, numbers=range(shape[0]))
+        slab = read_slab(ArrayVolume(values), region, network=made.config, numbers=range(shape[0]), ends=ends)
         found = np.full((3, *region.shape), np.nan, np.float32)
 
         def take(z: int, core: tuple[slice, slice], part: np.ndarray, found: np.ndarray = found) -> None:
@@ -87,7 +91,7 @@ def test_along_another_axis_the_planes_are_segmented_as_slices(axis: str) -> Non
     region = Region(2, 14, 5, 24, 0, 10)
     runner = Runner(TorchEngine(made), made.config, WINDOW, 16)
     turned = turn_region(region, axis)
-    slab = read_slab(volume, turned, network=made.config, numbers=range(volume.shape[0]))
+    slab = read_slab(volume, turned, network=made.config, numbers=range(volume.shape[0]), ends=Ends(volume))
     levels = Levels16(turned.shape, 3)
     list(run_slab(runner, slab, levels.take))
     expected = turn_back(reference(made, np.ascontiguousarray(turn(values, axis))), axis)

@@ -140,8 +140,13 @@ def test_a_scan_in_other_grey_values_is_segmented_with_the_window_refitted(
     for given, out in ((source, "own.zarr"), (tmp_path / "other.tif", "other.zarr")):
         assert predict(model, given, tmp_path / out, "--window", "refit") == 0
     assert (labels(tmp_path / "own.zarr") == labels(tmp_path / "other.zarr")).mean() > 0.9999
-    summary = json.loads((tmp_path / "other.zarr/tomoseg/provenance.json").read_text())["summary"]
-    assert summary["unlike_training"] == []
+    found = [
+        json.loads((tmp_path / out / "tomoseg/provenance.json").read_text())["summary"]["unlike_training"]
+        for out in ("own.zarr", "other.zarr")
+    ]
+    own, other = ({unlike["slice"].split("[")[1]: unlike["why"] for unlike in unlikes} for unlikes in found)
+    assert own == other  # a network trained for seconds is less sure at the ends
+    assert all("confidence" in why and ";" not in why for why in other.values())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others know no proportional set size")

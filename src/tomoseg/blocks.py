@@ -6,12 +6,14 @@ surroundings (context slices and halo), so that cutting a volume into other bloc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8, UInt16
 
+from tomoseg.ends import FITTED, MARGIN, TAKEN, End, beyond, fit_end, inward, middle
 from tomoseg.engine import Stack
 from tomoseg.labels import UNLABELLED
 from tomoseg.noise_level import estimate_noise_std
@@ -51,6 +53,8 @@ class Slab:
         Pixels of a whole slice of the volume along (y, x).
     numbers
         Position of each slice of the volume along z.
+    foretold
+        Slices beyond the volume's ends that the block sees, each as wide as `values`.
     """
 
     region: Region
@@ -58,14 +62,15 @@ class Slab:
     start: tuple[int, int, int]
     shape: tuple[int, int]
     numbers: Sequence[int]
+    foretold: Mapping[int, Shaped[np.ndarray, "y x"]] = field(default_factory=dict)
 
     def context(self, z: int, context: int) -> tuple[int, ...]:
         """Return slice `z` of the volume and its context, rising in z, as positions in the volume."""
         return context_slices(z, numbers=self.numbers, context=context)
 
     def slice(self, z: int) -> Shaped[np.ndarray, "y x"]:
-        """Return what there is of slice `z` of the volume."""
-        values: Shaped[np.ndarray, "y x"] = self.values[z - self.start[0]]
+        """Return what there is of slice `z` of the volume, or beyond it."""
+        values: Shaped[np.ndarray, "y x"] = self.foretold[z] if z in self.foretold else self.values[z - self.start[0]]
         return values
 
     def own(self, z: int) -> Shaped[np.ndarray, "y x"]:
@@ -84,21 +89,57 @@ def slab_region(shape: tuple[int, int, int], region: Region, *, network: UNetCon
     >>> slab_region((9, 200, 50), Region(4, 6, 0, 100, 0, 50), network=network, numbers=range(9))
     Region(z0=3, z1=7, y0=0, y1=160, x0=0, x1=50)
     """
-    ends = [context_slices(z, numbers=numbers, context=network.context) for z in range(region.z0, region.z1)]
-    zs = [z for found in ends for z in found]
+    zs = _seen(region, network=network, numbers=numbers)
+    outside = {z for z in zs if beyond(z, shape[0])}
+    zs |= {near for z in outside for near in inward(z, shape[0], slices=TAKEN)}
     rows, columns = needed(
         shape[1:],
         halo=network.halo,
         grid=network.grid,
         box=(slice(region.y0, region.y1), slice(region.x0, region.x1)),
     )
-    return Region(min(zs), max(zs) + 1, rows.start, rows.stop, columns.start, columns.stop)
+    if outside:
+        rows, columns = (
+            slice(max(0, part.start - MARGIN), min(size, part.stop + MARGIN))
+            for part, size in zip((rows, columns), shape[1:], strict=True)
+        )
+    return Region(min(zs - outside), max(zs - outside) + 1, rows.start, rows.stop, columns.start, columns.stop)
 
 
-def read_slab(volume: Volume, region: Region, *, network: UNetConfig, numbers: Sequence[int]) -> Slab:
-    """Read what a block needs; raises as the volume's `read` does."""
-    part = slab_region(volume.shape, region, network=network, numbers=numbers)
-    return Slab(region, volume.read(part), (part.z0, part.y0, part.x0), volume.shape[1:], numbers)
+def _seen(region: Region, *, network: UNetConfig, numbers: Sequence[int]) -> set[int]:
+    """Return the slices that a block sees, those beyond the volume's ends among them."""
+    each = (context_slices(z, numbers=numbers, context=network.context) for z in range(region.z0, region.z1))
+    return {z for found in each for z in found}
+
+
+class Ends:
+    """The ends of a volume, each fitted once, when a block first sees beyond it."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume, self._found, self._fitting = volume, dict[bool, End](), threading.Lock()
+
+    def beside(self, z: int) -> End:
+        """Return the end beyond which slice `z` lies; raises as the volume's `read` does."""
+        with self._fitting:
+            if (z < 0) not in self._found:
+                near = inward(z, self._volume.shape[0], slices=FITTED)
+                rows, columns = middle(self._volume.shape[1:])
+                part = Region(min(near), max(near) + 1, rows.start, rows.stop, columns.start, columns.stop)
+                values = self._volume.read(part)
+                self._found[z < 0] = fit_end([values[i - part.z0] for i in near])
+            return self._found[z < 0]
+
+
+def read_slab(volume: Volume, region: Region, *, network: UNetConfig, numbers: Sequence[int], ends: Ends) -> Slab:
+    """Read what a block needs, and foretell what it sees beyond the volume; raises as the volume's `read` does."""
+    part, count = slab_region(volume.shape, region, network=network, numbers=numbers), volume.shape[0]
+    slab = Slab(region, volume.read(part), (part.z0, part.y0, part.x0), volume.shape[1:], numbers)
+    foretold = {
+        z: ends.beside(z).foretell(beyond(z, count), [slab.slice(i) for i in inward(z, count, slices=TAKEN)])
+        for z in _seen(region, network=network, numbers=numbers)
+        if beyond(z, count)
+    }
+    return replace(slab, foretold=foretold)
 
 
 def run_slab(runner: Runner, slab: Slab, take: Take) -> Iterator[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped, UInt8
 
 from tomoseg.degrade import add_gaussian_noise
+from tomoseg.ends import beyond, continued
 from tomoseg.intervals import Intervals, bootstrap, correlation_length, even_parts, group_by_z, tile_confusions
 from tomoseg.metrics import (
     CalibrationSums,
@@ -95,8 +96,9 @@ class SliceScores:
 
 
 def stack_of(scan: Scan, z: int, *, context: int, read: Callable[[int], Slice]) -> list[Slice]:
-    """Return a slice and its context, rising in z."""
-    return read_stack(read, context_slices(z, numbers=scan.numbers, context=context))
+    """Return a slice and its context, rising in z; those beyond the scan's ends are foretold from what is read."""
+    channels = context_slices(z, numbers=scan.numbers, context=context)
+    return read_stack(continued(read, len(scan.numbers)), channels)
 
 
 def score_slices(
@@ -118,15 +120,16 @@ def score_slices(
 def has_context(z: int, *, numbers: Sequence[int], context: int) -> bool:
     """Return whether all of a slice's neighbours are there.
 
-    A scan's first and last slices are segmented two to three times worse. They are many of a few test slices and hardly
-    any of a volume, and would tell too large an error of it.
+    A scan's first and last slices are segmented worse, though those beyond are foretold. They are many of a few test
+    slices and hardly any of a volume, and would tell too large an error of it.
 
     Examples
     --------
-    >>> [has_context(z, numbers=[3, 4, 5, 6, 7], context=2) for z in range(5)]
-    [False, False, True, False, False]
+    >>> [has_context(z, numbers=range(20), context=2) for z in (0, 1, 2, 17, 18)]
+    [False, False, True, True, False]
     """
-    return len(set(context_slices(z, numbers=numbers, context=context))) == 2 * context + 1
+    seen = {i for i in context_slices(z, numbers=numbers, context=context) if not beyond(i, len(numbers))}
+    return len(seen) == 2 * context + 1
 
 
 def _slab_tiles(runner: Runner, scan: Scan, held: Mapping[int, Index], *, edge: int) -> Tiles | None:

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
+from tomoseg.ends import FITTED, MOST_BEYOND, continued
 from tomoseg.errors import PairingError, SettingError
 from tomoseg.field_of_view import FieldOfView
 from tomoseg.labels import UNLABELLED, LabelClass, Value, encode
@@ -241,8 +242,15 @@ class Scan:
         return slice_numbers(self.volume.names)
 
     def read_grey(self, z: int) -> Slice:
-        """Return the grey values of slice `z`, (y, x), in the type of the file; not to be changed."""
-        return self.cache.read(z)
+        """Return the grey values of slice `z`, (y, x), in the type of the file; not to be changed.
+
+        Those of slices beyond the scan's ends are foretold.
+        """
+        return self._continued(z)
+
+    @cached_property
+    def _continued(self) -> Callable[[int], Slice]:
+        return continued(self.cache.read, self.volume.shape[0])
 
     def read_label(self, z: int) -> Index:
         """Return the class indices of the labelled slice `z`, uint8 (y, x), `UNLABELLED` outside."""
@@ -287,7 +295,8 @@ def check_sizes(volume: Volume, pictures: Pictures, axis: Axis = "z") -> None:
 def context_slices(z: int, *, numbers: Sequence[int], context: int) -> tuple[int, ...]:
     """Return the 2 x `context` + 1 slices that the network sees for slice `z`: those 1 to `context` numbers away.
 
-    Where a number is missing, at an end or a gap, the nearest slice on the way back to `z` is repeated.
+    Beyond an end with enough neighbouring slices they are foretold: such slices count on, below 0 or from the number of
+    slices. Where a number is missing otherwise the nearest slice on the way back to `z` is repeated.
 
     Parameters
     ----------
@@ -300,13 +309,28 @@ def context_slices(z: int, *, numbers: Sequence[int], context: int) -> tuple[int
 
     Examples
     --------
-    >>> context_slices(1, numbers=[5, 6, 7, 9], context=2)
-    (0, 0, 1, 2, 2)
+    >>> context_slices(1, numbers=[5, 6, 7, 9], context=2), context_slices(12, numbers=range(13), context=2)
+    ((0, 0, 1, 2, 2), (10, 11, 12, 13, 14))
     """
-    at = {number: index for index, number in enumerate(numbers)}
+    at = _foretold(numbers) | {number: index for index, number in enumerate(numbers)}
     below = [_nearest(at, numbers[z], -step) for step in range(context, 0, -1)]
     above = [_nearest(at, numbers[z], step) for step in range(1, context + 1)]
     return (*below, z, *above)
+
+
+def _foretold(numbers: Sequence[int]) -> dict[int, int]:
+    """Return the slices beyond the ends by their numbers; none at an end with too few neighbouring slices."""
+    found: dict[int, int] = {}
+    count = len(numbers)
+    if _neighbours(numbers[:FITTED]):
+        found |= {numbers[0] - step: -step for step in range(1, MOST_BEYOND + 1)}
+    if _neighbours(numbers[-FITTED:]):
+        found |= {numbers[-1] + step: count - 1 + step for step in range(1, MOST_BEYOND + 1)}
+    return found
+
+
+def _neighbours(numbers: Sequence[int]) -> bool:
+    return len(numbers) == FITTED and all(number == numbers[0] + i for i, number in enumerate(numbers))
 
 
 def _nearest(at: dict[int, int], number: int, offset: int) -> int:

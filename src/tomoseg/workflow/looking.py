@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import tyro
 from jaxtyping import Bool, Float32
 from pydantic import Field
 
+from tomoseg.ends import continued
 from tomoseg.errors import ModelFileError, SettingError
 from tomoseg.grey_levels import evenly
 from tomoseg.held_out import seen_numbers
@@ -174,7 +176,8 @@ def see(
         if not inside.any():
             continue
         around = context_slices(z, numbers=numbers, context=runner.network.context)
-        read = {i: read_slice(source.volume, i) for i in set(around)}
+        whole = continued(partial(read_slice, source.volume), len(numbers))
+        read = {i: whole(i) for i in set(around)}
         found = np.zeros((runner.network.classes, *inside.shape), np.float32)
         for core, probabilities in runner.parts([read[i] for i in around]):
             found[(slice(None), *core)] = probabilities

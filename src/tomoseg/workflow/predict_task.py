@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Shaped
 from threadpoolctl import threadpool_limits
 
 from tomoseg.blocks import (
+    Ends,
     GreyStatistics,
     Levels16,
     Outputs,
@@ -29,7 +30,7 @@ from tomoseg.errors import ModelFileError
 from tomoseg.predict import Runner
 from tomoseg.slices import slice_numbers
 from tomoseg.volume import Region
-from tomoseg.volume.turned import TurnedVolume, turn_back
+from tomoseg.volume.turned import Axis, TurnedVolume, turn_back
 from tomoseg.workflow.cluster import keep_freed_memory
 from tomoseg.workflow.common import Reading
 from tomoseg.workflow.even_reading import corrected
@@ -70,6 +71,8 @@ class Work:
 
     Attributes
     ----------
+    ends
+        How slices beyond the volume's ends are foretold, along each axis.
     computing
         Held while the network runs: so many tasks of this process as it lets through compute, another reads or writes.
     stopped
@@ -82,6 +85,7 @@ class Work:
     source: Source
     store: Store
     classes: int
+    ends: Mapping[Axis, Ends]
     computing: threading.Semaphore
     stopped: threading.Event = field(default_factory=threading.Event)
     progress: Callable[[], None] = lambda: None
@@ -127,7 +131,8 @@ def _open_work(job: Job) -> Work:
     store = Store(job.place, plan, job.run)
     engine = make_engine(model, plan.engine, threads=lanes.threads, at_a_time=lanes.computing, cache=store.engine_files)
     runner = Runner(engine, model.record.network, plan.window, plan.tile)
-    return Work(runner, source, store, len(model.record.classes), threading.Semaphore(lanes.computing))
+    ends = {axis: Ends(TurnedVolume(source.volume, axis)) for axis in get_args(Axis)}
+    return Work(runner, source, store, len(model.record.classes), ends, threading.Semaphore(lanes.computing))
 
 
 def run_task(job: Job, task: Task) -> str:
@@ -176,9 +181,10 @@ def _run_average(work: Work, task: Task) -> None:
 
 
 def _read(work: Work, task: Task) -> Slab:
-    volume = TurnedVolume(work.source.volume, axis_of(task.which))
-    network = work.runner.network
-    return read_slab(volume, region_of(task, work.plan), network=network, numbers=slice_numbers(volume.names))
+    axis = axis_of(task.which)
+    volume = TurnedVolume(work.source.volume, axis)
+    network, numbers = work.runner.network, slice_numbers(volume.names)
+    return read_slab(volume, region_of(task, work.plan), network=network, numbers=numbers, ends=work.ends[axis])
 
 
 def _compute(work: Work, slices: Iterator[int]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from tomoseg.checks import Check, make_checks
 from tomoseg.crossing import crossing, held_apart, smallest_crossing_gap
 from tomoseg.degrade import GreyScale, find_kind, noise_std_grey
+from tomoseg.ends import beyond
 from tomoseg.errors import LabelError, PairingError, SettingError
 from tomoseg.intervals import mean_chord_length
 from tomoseg.labels import UNLABELLED, class_shares
@@ -204,7 +205,8 @@ def _read_ahead(scans: Sequence[Scan], context: int, console: Console) -> None:
     """Read the planes across y and x that are needed, in one pass over each volume."""
     for scan in scans:
         if scan.axis != "z" and isinstance(scan.cache, SliceCache):
-            needed = {i for pair in scan.pairs for i in context_slices(pair.z, numbers=scan.numbers, context=context)}
+            seen = {i for pair in scan.pairs for i in context_slices(pair.z, numbers=scan.numbers, context=context)}
+            needed = {i for i in seen if not beyond(i, len(scan.numbers))}
             with console.progress(f"reading planes across {scan.axis}", 1.0) as bar:
                 for share in scan.cache.fetch(needed):
                     bar.update(share)

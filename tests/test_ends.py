@@ -1,0 +1,82 @@
+"""Slices beyond a scan's ends are foretold from the last ones."""
+
+import numpy as np
+import pytest
+
+from tomoseg.ends import FITTED, MARGIN, MOST_BEYOND, TAKEN, beyond, continued, fit_end, inward, middle
+from tomoseg.slices import context_slices
+
+COUNT = 15
+INNER = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
+
+
+def tilted(z: int) -> np.ndarray:
+    """An interface that moves by a pixel and a half a slice."""
+    y, x = np.indices((60, 90))
+    return np.tanh((x + 0.5 * y - 1.5 * z - 45) / 4)
+
+
+def noise(z: int, std: float) -> np.ndarray:
+    return np.random.default_rng(z + 100).normal(0, std, (60, 90))
+
+
+@pytest.mark.parametrize("steps", range(1, MOST_BEYOND + 1))
+@pytest.mark.parametrize("upper", [True, False])
+def test_a_tilted_interface_moves_on_beyond_both_ends(steps: int, upper: bool) -> None:
+    z, last = (COUNT - 1 + steps, COUNT - 1) if upper else (-steps, 0)
+    found = continued(tilted, COUNT)(z)
+    error, repeated = (np.abs(one - tilted(z))[INNER].max() for one in (found, tilted(last)))
+    assert error < 0.1 * repeated
+
+
+def test_where_there_is_noise_it_is_smoothed() -> None:
+    found = continued(lambda z: tilted(z) + noise(z, 0.5), COUNT)(COUNT)
+    error, repeated = ((one - tilted(COUNT))[INNER].std() for one in (found, tilted(COUNT - 1) + noise(COUNT - 1, 0.5)))
+    assert error < 0.4 * repeated
+
+
+def test_slices_inside_are_read_as_they_are() -> None:
+    read = continued(tilted, COUNT)
+    assert all(np.array_equal(read(z), tilted(z)) for z in range(COUNT))
+
+
+def test_integers_stay_within_their_type() -> None:
+    read = continued(lambda z: (4000 * (tilted(z) > 0) * (z + 4)).astype(np.uint16), COUNT)
+    found = read(COUNT + 1)
+    assert found.dtype == np.uint16
+    assert found.max() == 65535
+
+
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_slices_that_tell_nothing_are_repeated(value: float) -> None:
+    found = continued(lambda z: np.full((9, 11), value, np.float32), COUNT)(-2)
+    np.testing.assert_allclose(found, np.full((9, 11), value), rtol=1e-6)
+
+
+def test_a_part_with_its_margin_gives_what_the_whole_gives() -> None:
+    slices = [tilted(z) + noise(z, 0.1) for z in inward(COUNT, COUNT, slices=FITTED)]
+    end = fit_end(slices)
+    whole = end.foretell(2, slices[:TAKEN])
+    part = end.foretell(2, [one[10:40, 20:] for one in slices[:TAKEN]])
+    assert np.array_equal(part[MARGIN:-MARGIN, MARGIN:], whole[10:40, 20:][MARGIN:-MARGIN, MARGIN:])
+
+
+def test_weights_are_those_of_the_middle() -> None:
+    slices = [np.random.default_rng(z).normal(size=(300, 400)) for z in range(FITTED)]
+    rows, columns = middle((300, 400))
+    assert np.array_equal(fit_end(slices).weights, fit_end([one[rows, columns] for one in slices]).weights)
+
+
+def test_an_end_with_a_gap_near_it_is_not_continued() -> None:
+    numbers = [*range(FITTED), 40, 41]
+    assert context_slices(0, numbers=numbers, context=2) == (-2, -1, 0, 1, 2)
+    assert context_slices(FITTED + 1, numbers=numbers, context=2) == (
+        FITTED,
+        FITTED,
+        FITTED + 1,
+        FITTED + 1,
+        FITTED + 1,
+    )
+    assert context_slices(0, numbers=range(FITTED - 1), context=1) == (0, 0, 1)
+    seen = context_slices(FITTED - 1, numbers=range(FITTED), context=6)
+    assert max(beyond(z, FITTED) for z in seen) == MOST_BEYOND
