@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomoseg.ends import FITTED, MARGIN, MOST_BEYOND, TAKEN, beyond, continued, fit_end, inward, middle
+from tomoseg.ends import FITTED, MARGIN, MOST_BEYOND, TAKEN, beyond, continued, fit_end, inward, spots_of
 from tomoseg.slices import context_slices
 
 COUNT = 15
@@ -55,16 +55,31 @@ def test_slices_that_tell_nothing_are_repeated(value: float) -> None:
 
 def test_a_part_with_its_margin_gives_what_the_whole_gives() -> None:
     slices = [tilted(z) + noise(z, 0.1) for z in inward(COUNT, COUNT, slices=FITTED)]
-    end = fit_end(slices)
+    end = fit_end([slices])
     whole = end.foretell(2, slices[:TAKEN])
     part = end.foretell(2, [one[10:40, 20:] for one in slices[:TAKEN]])
     assert np.array_equal(part[MARGIN:-MARGIN, MARGIN:], whole[10:40, 20:][MARGIN:-MARGIN, MARGIN:])
 
 
-def test_weights_are_those_of_the_middle() -> None:
+def test_a_scan_with_an_empty_middle_is_continued_around_it() -> None:
+    y, x = np.indices((330, 360))
+    around = np.hypot(y - 165, x - 180) > 100
+
+    def hollow(z: int) -> np.ndarray:
+        return np.where(around, np.tanh(12 * np.sin((x + 0.5 * y - z) / 20)), 0)
+
+    found = continued(hollow, COUNT)(COUNT)
+    error, repeated = (np.abs(one - hollow(COUNT))[around].mean() for one in (found, hollow(COUNT - 1)))
+    assert error < 0.5 * repeated
+
+
+def test_a_large_slice_is_fitted_to_its_spots() -> None:
     slices = [np.random.default_rng(z).normal(size=(300, 400)) for z in range(FITTED)]
-    rows, columns = middle((300, 400))
-    assert np.array_equal(fit_end(slices).weights, fit_end([one[rows, columns] for one in slices]).weights)
+    spots = spots_of((300, 400))
+    assert len(spots) == 9
+    end = fit_end([[one[spot] for one in slices] for spot in spots])
+    read = continued(lambda z: slices[z], FITTED)
+    np.testing.assert_allclose(read(-1), end.foretell(1, slices[:TAKEN]))
 
 
 def test_an_end_with_a_gap_near_it_is_not_continued() -> None:

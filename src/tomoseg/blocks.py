@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8, UInt16
 
-from tomoseg.ends import FITTED, MARGIN, TAKEN, End, beyond, fit_end, inward, middle
+from tomoseg.ends import FITTED, MARGIN, TAKEN, End, beyond, fit_end, inward, spots_of
 from tomoseg.engine import Stack
 from tomoseg.labels import UNLABELLED
 from tomoseg.noise_level import estimate_noise_std
@@ -123,11 +123,15 @@ class Ends:
         with self._fitting:
             if (z < 0) not in self._found:
                 near = inward(z, self._volume.shape[0], slices=FITTED)
-                rows, columns = middle(self._volume.shape[1:])
-                part = Region(min(near), max(near) + 1, rows.start, rows.stop, columns.start, columns.stop)
-                values = self._volume.read(part)
-                self._found[z < 0] = fit_end([values[i - part.z0] for i in near])
+                self._found[z < 0] = fit_end([self._read(near, spot) for spot in spots_of(self._volume.shape[1:])])
             return self._found[z < 0]
+
+    def _read(self, zs: Sequence[int], spot: tuple[slice, slice]) -> list[Shaped[np.ndarray, "y x"]]:
+        rows, columns = spot
+        first = min(zs)
+        part = Region(first, max(zs) + 1, rows.start, rows.stop, columns.start, columns.stop)
+        values = self._volume.read(part)
+        return [values[z - first] for z in zs]
 
 
 def read_slab(volume: Volume, region: Region, *, network: UNetConfig, numbers: Sequence[int], ends: Ends) -> Slab:

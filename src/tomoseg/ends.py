@@ -22,6 +22,7 @@ from tomoseg.noise_level import type_ends
 
 Slice = Shaped[np.ndarray, "y x"]
 Reader = Callable[[int], Slice]
+Pictures = Sequence[Float64[np.ndarray, "y x"]]
 
 TAKEN = 5
 """Slices nearest to the end of which those beyond are made."""
@@ -37,7 +38,7 @@ MARGIN = 5
 
 _WIDTHS = (0.7, 1.5)  # std of the smoothing in pixels; both reach no farther than the margin
 _REACH = MARGIN / max(_WIDTHS)
-_EDGE = 256
+_SPOT, _SPOTS = 96, 3  # edge of a spot in pixels, and how many lie along y and x
 _SMALLEST = 1e-10  # of the largest eigenvalue: below it two pictures tell the same
 
 
@@ -93,50 +94,53 @@ def inward(z: int, count: int, *, slices: int) -> tuple[int, ...]:
     return tuple(range(slices) if z < 0 else range(count - 1, count - 1 - slices, -1))
 
 
-def fit_end(nearest: Sequence[Slice]) -> End:
-    """Return an end of a scan by its `FITTED` nearest slices, or the `middle` of each (y, x), the end's own first.
+def fit_end(spots: Sequence[Sequence[Slice]]) -> End:
+    """Return an end of a scan by its `FITTED` nearest slices: the weights of least squares over all spots.
 
-    The weights are those of the least squares over that middle.
+    Each spot is the same part of all these slices, the end's own first; see `spots_of`.
     """
-    pictures = [list(_pictures([one[middle((one.shape[0], one.shape[1]))]])) for one in nearest]
+    pictures = [[list(_pictures([one])) for one in spot] for spot in spots]
     fits = [_least_squares(pictures, steps) for steps in range(1, MOST_BEYOND + 1)]
     return End(np.stack([weights for weights, _ in fits]), np.array([offset for _, offset in fits]))
 
 
-def _least_squares(
-    pictures: Sequence[Sequence[Float64[np.ndarray, "y x"]]], steps: int
-) -> tuple[Float64[np.ndarray, " picture"], float]:
+def _least_squares(spots: Sequence[Sequence[Pictures]], steps: int) -> tuple[Float64[np.ndarray, " picture"], float]:
     """Return weights and offset that foretell slices from those `steps` and more further inward."""
-    size = TAKEN * len(pictures[0])
-    products, with_target, sums, total, pixels = np.zeros((size, size)), np.zeros(size), np.zeros(size), 0.0, 0
-    for i in range(FITTED - steps - TAKEN + 1):
-        given = np.stack([one.ravel() for near in pictures[i + steps : i + steps + TAKEN] for one in near])
-        target = pictures[i][0].ravel()
-        finite = np.isfinite(given).all(axis=0) & np.isfinite(target)
-        given, target = given[:, finite], target[finite]
-        products += given @ given.T
-        with_target += given @ target
-        sums += given.sum(axis=1)
-        total, pixels = total + float(target.sum()), pixels + target.size
+    size = TAKEN * len(spots[0][0])
+    products, sums, pixels = np.zeros((size + 1, size + 1)), np.zeros(size + 1), 0
+    for spot in spots:
+        for i in range(FITTED - steps - TAKEN + 1):
+            given = [one for near in spot[i + steps : i + steps + TAKEN] for one in near]
+            values = np.stack([one.ravel() for one in (spot[i][0], *given)])
+            values = values[:, np.isfinite(values).all(axis=0)]
+            products += values @ values.T
+            sums += values.sum(axis=1)
+            pixels += values.shape[1]
     if pixels == 0:
         return np.eye(1, size)[0], 0.0  # the end's own slice again
-    means, mean = sums / pixels, total / pixels
+    means = sums / pixels
     covariance = products / pixels - np.outer(means, means)
-    weights = np.linalg.lstsq(covariance, with_target / pixels - means * mean, rcond=_SMALLEST)[0]
-    return weights, mean - float(weights @ means)
+    weights = np.linalg.lstsq(covariance[1:, 1:], covariance[1:, 0], rcond=_SMALLEST)[0]
+    return weights, float(means[0] - weights @ means[1:])
 
 
-def middle(shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Return the part of a slice of `shape` (y, x) that tells the weights.
+def spots_of(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Return the parts of a slice of `shape` (y, x) that tell the weights: spread over it, for its middle may be empty.
 
     Examples
     --------
-    >>> middle((100, 500))
-    (slice(0, 100, None), slice(122, 378, None))
+    >>> [columns for _, columns in spots_of((100, 500))]
+    [slice(35, 131, None), slice(202, 298, None), slice(368, 464, None)]
     """
-    starts = [max(0, (size - _EDGE) // 2) for size in shape]
-    rows, columns = (slice(start, start + min(_EDGE, size)) for start, size in zip(starts, shape, strict=True))
-    return rows, columns
+    rows, columns = (_spans(size) for size in shape)
+    return [(along_y, along_x) for along_y in rows for along_x in columns]
+
+
+def _spans(size: int) -> list[slice]:
+    if size <= _SPOT * _SPOTS:
+        return [slice(0, size)]
+    starts = [int(size * (i + 0.5) / _SPOTS - _SPOT / 2) for i in range(_SPOTS)]
+    return [slice(start, start + _SPOT) for start in starts]
 
 
 def _pictures(slices: Sequence[Slice]) -> Iterator[Float64[np.ndarray, "y x"]]:
@@ -156,7 +160,9 @@ def continued(read: Reader, count: int) -> Reader:
 
     @cache
     def end(z: int) -> End:
-        return fit_end([read(near) for near in inward(z, count, slices=FITTED)])
+        slices = [read(near) for near in inward(z, count, slices=FITTED)]
+        spots = spots_of((slices[0].shape[0], slices[0].shape[1]))
+        return fit_end([[one[spot] for one in slices] for spot in spots])
 
     @cache
     def foretold(z: int) -> Slice:
