@@ -86,7 +86,8 @@ def labelled(given: argparse.Namespace) -> None:
     )
     at = labelled_numbers(scan)
     zs = [at[number] for number in sorted(held_out_of(scan, model, console).kept)]
-    lasts = [zs[int(i)] for i in np.linspace(1, len(zs) - 1 - CONTEXT, given.cuts)]
+    zs = [z for z in zs if FITTED < z < len(scan.numbers) - CONTEXT]
+    lasts = [zs[int(i)] for i in np.linspace(1, len(zs) - 1, given.cuts)]
     for std in given.noise:
         grey = Noise(noise_std_grey(std, dtype=scan.volume.dtype, window=model.record.window), 0).on(scan, 0)
         right: dict[tuple[str, int], list[float]] = {}

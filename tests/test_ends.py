@@ -47,10 +47,18 @@ def test_integers_stay_within_their_type() -> None:
     assert found.max() == 65535
 
 
-@pytest.mark.parametrize("value", [7.0, np.nan])
-def test_slices_that_tell_nothing_are_repeated(value: float) -> None:
-    found = continued(lambda z: np.full((9, 11), value, np.float32), COUNT)(-2)
-    np.testing.assert_allclose(found, np.full((9, 11), value), rtol=1e-6)
+@pytest.mark.parametrize("std", [0.0, 0.02])
+def test_a_sample_between_the_spots_is_still_there_beyond_the_end(std: float) -> None:
+    def ring(z: int) -> np.ndarray:
+        y, x = np.indices((600, 600))
+        rim = np.abs(np.hypot(y - 300, x - 300) - 100) < 25
+        return rim + 60_000 + np.random.default_rng(z).normal(0, std, (600, 600))
+
+    assert not any((ring(0)[spot] > 60_000.5).any() for spot in spots_of((600, 600)))
+    there = ring(0) > 60_000.5
+    found = continued(ring, COUNT)(-2)
+    assert found[there].mean() > 60_000.9
+    assert found[~there].mean() < 60_000.05
 
 
 def test_a_part_with_its_margin_gives_what_the_whole_gives() -> None:

@@ -93,7 +93,7 @@ def test_two_labels_with_one_number_are_listed():
         pair_slices(["i_1.tif", "i_2.tif"], ["s_1.tif", "t_01.tif"])
 
 
-def test_context_repeats_the_nearest_at_ends_and_gaps():
+def test_context_repeats_the_nearest_at_gaps_and_ends_of_a_few_slices():
     numbers = [1, 2, 3, 7, 8]
     assert context_slices(0, numbers=numbers, context=2) == (0, 0, 0, 1, 2)
     assert context_slices(2, numbers=numbers, context=2) == (0, 1, 2, 2, 2)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped, UInt8, UInt16
@@ -122,16 +124,16 @@ class Ends:
         """Return the end beyond which slice `z` lies; raises as the volume's `read` does."""
         with self._fitting:
             if (z < 0) not in self._found:
-                near = inward(z, self._volume.shape[0], slices=FITTED)
-                self._found[z < 0] = fit_end([self._read(near, spot) for spot in spots_of(self._volume.shape[1:])])
+                self._found[z < 0] = fit_end(list(self._spots(inward(z, self._volume.shape[0], slices=FITTED))))
             return self._found[z < 0]
 
-    def _read(self, zs: Sequence[int], spot: tuple[slice, slice]) -> list[Shaped[np.ndarray, "y x"]]:
-        rows, columns = spot
-        first = min(zs)
-        part = Region(first, max(zs) + 1, rows.start, rows.stop, columns.start, columns.stop)
-        values = self._volume.read(part)
-        return [values[z - first] for z in zs]
+    def _spots(self, zs: Sequence[int]) -> Iterator[list[Shaped[np.ndarray, "y x"]]]:
+        """Yield the same spot of slices `zs`, spot by spot; those in the same rows are read at once."""
+        _, height, width = self._volume.shape
+        for rows, spots in groupby(spots_of((height, width)), key=itemgetter(0)):
+            band = self._volume.read(Region(min(zs), max(zs) + 1, rows.start, rows.stop, 0, width))
+            for _, columns in spots:
+                yield [band[z - min(zs), :, columns] for z in zs]
 
 
 def read_slab(volume: Volume, region: Region, *, network: UNetConfig, numbers: Sequence[int], ends: Ends) -> Slab:

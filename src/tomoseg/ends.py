@@ -4,13 +4,13 @@ A network with context sees slices on both sides; at a scan's first and last sli
 in their place a tilted interface stands still there, and its voxels are wrong two to three times as often. So they are
 foretold by linear prediction (J. Makhoul, Linear prediction: a tutorial review, Proc. IEEE 63 (1975) 561, DOI
 10.1109/PROC.1975.9792): a sum of the `TAKEN` slices nearest to the end, each as it is and smoothed, with the weights
-that foretell the end's own slices best. These fit the scan as it is: with little noise they follow the interfaces'
-tilt, with more they smooth.
+that foretell the end's own slices best; they sum to 1. These fit the scan as it is: with little noise they follow the
+interfaces' tilt, with more they smooth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -33,10 +33,10 @@ FITTED = 12
 MOST_BEYOND = 4
 """Slices that are foretold beyond an end, at most."""
 
-MARGIN = 5
+MARGIN = 10
 """Pixels around a foretold one on which it depends, along y and x."""
 
-_WIDTHS = (0.7, 1.5)  # std of the smoothing in pixels; both reach no farther than the margin
+_WIDTHS = (0.0, 0.7, 1.5, 3.0)  # std of the smoothing in pixels; none reaches farther than the margin
 _REACH = MARGIN / max(_WIDTHS)
 _SPOT, _SPOTS = 96, 3  # edge of a spot in pixels, and how many lie along y and x
 _SMALLEST = 1e-10  # of the largest eigenvalue: below it two pictures tell the same
@@ -48,12 +48,11 @@ class End:
 
     Attributes
     ----------
-    weights, offsets
-        For each step beyond the end: the weights of the nearest slices, each as it is and smoothed, and what is added.
+    weights
+        For each step beyond the end: the weights of the nearest slices by smoothing. They sum to 1.
     """
 
-    weights: Float64[np.ndarray, "step picture"]
-    offsets: Float64[np.ndarray, " step"]
+    weights: Float64[np.ndarray, "step width slice"]
 
     def foretell(self, steps: int, nearest: Sequence[Slice]) -> Slice:
         """Return the slice so many steps beyond the end, (y, x), in the type of the nearest ones, the end's own first.
@@ -65,9 +64,9 @@ class End:
         nearest
             `TAKEN` slices, or the same part of each. Pixels within `MARGIN` of a part's border are not the whole one's.
         """
-        found = np.full(nearest[0].shape, self.offsets[steps - 1])
-        for weight, picture in zip(self.weights[steps - 1], _pictures(nearest), strict=True):
-            found += weight * picture
+        found = np.zeros(nearest[0].shape)
+        for width, weights in zip(_WIDTHS, self.weights[steps - 1], strict=True):
+            found += _smooth(sum(w * one for w, one in zip(weights, nearest, strict=True)), width)
         ends = type_ends(nearest[0].dtype)
         return (found if ends is None else np.clip(np.rint(found), *ends)).astype(nearest[0].dtype)
 
@@ -99,29 +98,25 @@ def fit_end(spots: Sequence[Sequence[Slice]]) -> End:
 
     Each spot is the same part of all these slices, the end's own first; see `spots_of`.
     """
-    pictures = [[list(_pictures([one])) for one in spot] for spot in spots]
-    fits = [_least_squares(pictures, steps) for steps in range(1, MOST_BEYOND + 1)]
-    return End(np.stack([weights for weights, _ in fits]), np.array([offset for _, offset in fits]))
+    pictures = [[[_smooth(one.astype(np.float64), width) for one in spot] for width in _WIDTHS] for spot in spots]
+    return End(np.stack([_least_squares(pictures, steps) for steps in range(1, MOST_BEYOND + 1)]))
 
 
-def _least_squares(spots: Sequence[Sequence[Pictures]], steps: int) -> tuple[Float64[np.ndarray, " picture"], float]:
-    """Return weights and offset that foretell slices from those `steps` and more further inward."""
-    size = TAKEN * len(spots[0][0])
-    products, sums, pixels = np.zeros((size + 1, size + 1)), np.zeros(size + 1), 0
+def _least_squares(spots: Sequence[Sequence[Pictures]], steps: int) -> Float64[np.ndarray, "width slice"]:
+    """Return the weights that foretell slices best from those `steps` and more further inward.
+
+    What changes from the nearest of these is foretold by how the others differ from it, so that all weights sum to 1,
+    and where nothing changes the nearest one is repeated.
+    """
+    size = len(_WIDTHS) * TAKEN
+    products = np.zeros((size, size))
     for spot in spots:
         for i in range(FITTED - steps - TAKEN + 1):
-            given = [one for near in spot[i + steps : i + steps + TAKEN] for one in near]
-            values = np.stack([one.ravel() for one in (spot[i][0], *given)])
-            values = values[:, np.isfinite(values).all(axis=0)]
-            products += values @ values.T
-            sums += values.sum(axis=1)
-            pixels += values.shape[1]
-    if pixels == 0:
-        return np.eye(1, size)[0], 0.0  # the end's own slice again
-    means = sums / pixels
-    covariance = products / pixels - np.outer(means, means)
-    weights = np.linalg.lstsq(covariance[1:, 1:], covariance[1:, 0], rcond=_SMALLEST)[0]
-    return weights, float(means[0] - weights @ means[1:])
+            near = [one for of_width in spot for one in of_width[i + steps : i + steps + TAKEN]]
+            changes = np.stack([(one - near[0]).ravel() for one in (spot[0][i], *near[1:])])
+            products += changes @ changes.T
+    others = np.linalg.lstsq(products[1:, 1:], products[1:, 0], rcond=_SMALLEST)[0]
+    return np.array([1 - others.sum(), *others]).reshape(len(_WIDTHS), TAKEN)
 
 
 def spots_of(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
@@ -143,13 +138,8 @@ def _spans(size: int) -> list[slice]:
     return [slice(start, start + _SPOT) for start in starts]
 
 
-def _pictures(slices: Sequence[Slice]) -> Iterator[Float64[np.ndarray, "y x"]]:
-    """Yield each slice as it is and smoothed."""
-    for one in slices:
-        values = one.astype(np.float64)
-        yield values
-        for width in _WIDTHS:
-            yield gaussian_filter(values, width, mode="mirror", truncate=_REACH)
+def _smooth(values: Float64[np.ndarray, "y x"], width: float) -> Float64[np.ndarray, "y x"]:
+    return gaussian_filter(values, width, mode="mirror", truncate=_REACH) if width else values
 
 
 def continued(read: Reader, count: int) -> Reader:
@@ -160,9 +150,9 @@ def continued(read: Reader, count: int) -> Reader:
 
     @cache
     def end(z: int) -> End:
-        slices = [read(near) for near in inward(z, count, slices=FITTED)]
-        spots = spots_of((slices[0].shape[0], slices[0].shape[1]))
-        return fit_end([[one[spot] for one in slices] for spot in spots])
+        slices = (read(near) for near in inward(z, count, slices=FITTED))
+        of_slices = [[one[spot].copy() for spot in spots_of((one.shape[0], one.shape[1]))] for one in slices]
+        return fit_end(list(zip(*of_slices, strict=True)))
 
     @cache
     def foretold(z: int) -> Slice:

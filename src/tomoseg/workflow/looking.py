@@ -171,12 +171,12 @@ def see(
     """
     names = source.volume.names
     numbers = slice_numbers(names)
+    whole = continued(partial(read_slice, source.volume), len(numbers))
     for z in console.track(zs, "looking at slices", len(zs)):
         inside = inside_of(source, z)
         if not inside.any():
             continue
         around = context_slices(z, numbers=numbers, context=runner.network.context)
-        whole = continued(partial(read_slice, source.volume), len(numbers))
         read = {i: whole(i) for i in set(around)}
         found = np.zeros((runner.network.classes, *inside.shape), np.float32)
         for core, probabilities in runner.parts([read[i] for i in around]):

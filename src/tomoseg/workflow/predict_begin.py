@@ -161,6 +161,7 @@ def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Pl
         uncertainty=settings.uncertainty,
         window=_window(settings, source, model, console),
         shading=settings.shading,
+        beyond_ends="foretold" if model.record.network.context else "repeated",
         voxel_size_um=volume.voxel_size_um,
         label_values=values,
         label_type=str(np.result_type(*map(np.min_scalar_type, [*values, outside]))),

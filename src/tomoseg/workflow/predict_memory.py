@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tomoseg.ends import MARGIN
 from tomoseg.engine import EngineChoice
 from tomoseg.errors import SettingError
 from tomoseg.unet_config import UNetConfig
@@ -19,6 +20,7 @@ EDGES = (1024, 768, 512, 384, 256, 128)
 
 _TILES = (1024, 896, 768, 640, 512, 448, 384, 320, 256, 192, 128, 96, 64)
 _CODEC_BYTES = 60_000_000  # zarr's threads, imagecodecs, the allocator's slack
+_BYTES_OF_FORETOLD = 40  # a pixel: sums in float64 while a slice beyond an end is made
 CLUSTER_BYTES = 30_000_000
 """Memory of Dask in a process."""
 
@@ -166,12 +168,14 @@ class Needs(BaseModel):
         """Return the same for the volume turned so that planes are taken across its first axis."""
         depth, height, width = (min(edge, size) for edge, size in zip(block, shape, strict=True))
         halo, context = 2 * self.network.halo, 2 * self.network.context
-        slab = (depth + context) * (height + halo) * (width + halo) * self.itemsize + self.reading
+        seen = (height + halo + 2 * MARGIN) * (width + halo + 2 * MARGIN)
+        slab = (depth + context) * seen * self.itemsize + self.reading
+        foretelling = seen * _BYTES_OF_FORETOLD if context else 0
         kept = depth * height * width * self._kept_bytes
         fed = (min(tile, height) + halo) * (min(tile, width) + halo)
         lanes = Lanes.of(self.threads)
         running = lanes.computing * fed * self.bytes_per_pixel
-        return self.process + _CODEC_BYTES + lanes.in_flight * (slab + kept) + running
+        return self.process + _CODEC_BYTES + lanes.in_flight * (slab + kept + foretelling) + running
 
     @property
     def _kept_bytes(self) -> int:

@@ -99,6 +99,8 @@ class Plan(BaseModel):
         Turns grey values into network input.
     shading, correction
         Whether slow changes of the grey values were asked to be taken away, and those that were found.
+    beyond_ends
+        What stands for slices beyond the scan's ends; repeated where the network sees none.
     voxel_size_um
         Edge lengths of a voxel along (z, y, x) in micrometres; None where not known.
     label_values, label_type, outside_value
@@ -125,6 +127,7 @@ class Plan(BaseModel):
     window: Window
     shading: Literal["keep", "fit"] = "keep"
     correction: Shading | None = None
+    beyond_ends: Literal["repeated", "foretold"] = "repeated"
     voxel_size_um: tuple[float, float, float] | None
     label_values: tuple[int, ...]
     label_type: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -152,7 +152,8 @@ def _run_labels(work: Work, task: Task) -> None:
     slab, inside = _read(work, task), _inside(work, task)
     outputs = _outputs(work, task, inside)
     _compute(work, run_slab(work.runner, slab, outputs.take))
-    _write(work, task, outputs, _grey(work, slab, inside))
+    own = [slab.own(z) for z in range(slab.region.z0, slab.region.z1)]
+    _write(work, task, outputs, _grey(work, slab.region, own, inside))
 
 
 def _run_pass(work: Work, task: Task) -> None:
@@ -177,7 +178,8 @@ def _run_average(work: Work, task: Task) -> None:
             yield z + 1
 
     _compute(work, each())
-    _write(work, task, outputs, _grey(work, _read(work, task), inside))
+    region = region_of(task, work.plan)
+    _write(work, task, outputs, _grey(work, region, work.source.volume.read(region), inside))
 
 
 def _read(work: Work, task: Task) -> Slab:
@@ -206,12 +208,13 @@ def _inside(work: Work, task: Task) -> Bool[np.ndarray, "z y x"]:
     return np.stack([work.source.view.inside(z)[rows, columns] for z in range(region.z0, region.z1)])
 
 
-def _grey(work: Work, slab: Slab, inside: Bool[np.ndarray, "z y x"]) -> list[GreyStatistics]:
-    region: Region = slab.region
+def _grey(
+    work: Work, region: Region, slices: Iterable[Shaped[np.ndarray, "y x"]], inside: Bool[np.ndarray, "z y x"]
+) -> list[GreyStatistics]:
     grid = PixelGrid.over(work.source.volume.shape[1:], origin=(region.y0, region.x0))
     return [
-        grey_statistics(slab.own(z), window=work.runner.window, inside=shown, grid=grid)
-        for z, shown in zip(range(region.z0, region.z1), inside, strict=True)
+        grey_statistics(values, window=work.runner.window, inside=shown, grid=grid)
+        for values, shown in zip(slices, inside, strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tomoseg.checks import Check, make_checks
 from tomoseg.crossing import crossing, held_apart, smallest_crossing_gap
 from tomoseg.degrade import GreyScale, find_kind, noise_std_grey
-from tomoseg.ends import beyond
+from tomoseg.ends import FITTED, beyond, inward
 from tomoseg.errors import LabelError, PairingError, SettingError
 from tomoseg.intervals import mean_chord_length
 from tomoseg.labels import UNLABELLED, class_shares
@@ -206,7 +206,9 @@ def _read_ahead(scans: Sequence[Scan], context: int, console: Console) -> None:
     for scan in scans:
         if scan.axis != "z" and isinstance(scan.cache, SliceCache):
             seen = {i for pair in scan.pairs for i in context_slices(pair.z, numbers=scan.numbers, context=context)}
-            needed = {i for i in seen if not beyond(i, len(scan.numbers))}
+            count = len(scan.numbers)
+            foretold = {i for i in seen if beyond(i, count)}
+            needed = (seen - foretold).union(*(inward(i, count, slices=FITTED) for i in foretold))
             with console.progress(f"reading planes across {scan.axis}", 1.0) as bar:
                 for share in scan.cache.fetch(needed):
                     bar.update(share)
