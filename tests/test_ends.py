@@ -1,10 +1,15 @@
 """Slices beyond a scan's ends are foretold from the last ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tomoseg.ends import FITTED, MARGIN, MOST_BEYOND, TAKEN, beyond, continued, fit_end, inward, spots_of
-from tomoseg.slices import context_slices
+from tomoseg.evaluate import Noise, stack_of
+from tomoseg.field_of_view import everything
+from tomoseg.slices import Scan, SliceCache, context_slices
+from tomoseg.volume import ArrayVolume, Pictures, Region
 
 COUNT = 15
 INNER = (slice(MARGIN, -MARGIN), slice(MARGIN, -MARGIN))
@@ -103,3 +108,16 @@ def test_an_end_with_a_gap_near_it_is_not_continued() -> None:
     assert context_slices(0, numbers=range(FITTED - 1), context=1) == (0, 0, 1)
     seen = context_slices(FITTED - 1, numbers=range(FITTED), context=6)
     assert max(beyond(z, FITTED) for z in seen) == MOST_BEYOND
+
+
+def test_of_a_scan_noise_comes_first_and_then_what_lies_beyond() -> None:
+    volume = ArrayVolume(np.stack([tilted(z) for z in range(COUNT)]).astype(np.float32))
+    whole, cache = Region.whole(volume.shape), SliceCache(volume, limit_bytes=10**9)
+    scan = Scan(volume, Pictures(Path("none"), ()), (), (), None, everything(volume.shape), whole, "s", cache)
+    read = Noise(0.5, 7).on(scan, 0)
+    noisy = [read(z) for z in range(COUNT)]
+    seen = stack_of(scan, COUNT - 1, context=2, read=read)
+    np.testing.assert_array_equal(seen[:3], noisy[-3:])
+    np.testing.assert_array_equal(seen[3], continued(lambda z: noisy[z], COUNT)(COUNT))
+    assert np.abs(seen[3] - scan.read_grey(COUNT)).mean() > 0.02
+    np.testing.assert_array_equal(scan.read_grey(-1), continued(lambda z: volume.values[z], COUNT)(-1))
