@@ -6,7 +6,8 @@ with DO one of
 - `models`: train the models, each on a phantom of its own, and `evaluate` them on slices of it that were held out;
 - `mean`: the mean over 1000 seeds of the truth of small phantoms, which is what the generator makes;
 - `phantoms`: segment test phantoms with each model, clean and noisy, and measure them;
-- `table`: print what is there so far.
+- `table`: print what is there so far;
+- `scaling`: print how numbers of true labels scatter about the generator's mean, by the edge of what they are taken of.
 
 Phantoms are 160 voxels along each axis, ten runs of a phase across. Their fields are sums of waves of one length, alike
 at any distance (`--fields waves`, as of `tomoseg phantom`), or Gaussian and alike only nearby (`--fields gaussian`, see
@@ -77,7 +78,7 @@ QUIET = Console(quiet=True)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=("models", "mean", "phantoms", "table"))
+    parser.add_argument("do", choices=("models", "mean", "phantoms", "table", "scaling"))
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--models", nargs="*", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--phantoms", type=int, default=53, help="of each model")
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--part", nargs=2, type=int, default=(0, 1), metavar=("I", "N"))
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    {"models": models, "mean": mean, "phantoms": phantoms, "table": table}[given.do](given)
+    {"models": models, "mean": mean, "phantoms": phantoms, "table": table, "scaling": scaling}[given.do](given)
 
 
 def models(given: argparse.Namespace) -> None:
@@ -311,6 +312,28 @@ def table(given: argparse.Namespace) -> None:
             print(f"{WORDS[which]}, std {noise_std:.0f}")
             for order, several in enumerate(zip(*results, strict=True)):
                 _print(several[0].name, _ends(list(several), which), np.array(truth)[:, order])
+
+
+def scaling(given: argparse.Namespace) -> None:
+    """Print the scatter by edge, and by which power of the volume its square falls from one edge to the next."""
+    made = np.array([row["truth"] for row in rows(given, "mean")]).mean(axis=0) * to_the_limit(given)
+    per_voxel = BLOCK**3
+    of_phantoms = []
+    for row in _chosen(given, NOISE[0]):
+        its = load(sums_of(given, row["seed"], "labels"))
+        densities = np.full((*(its.cells.max(axis=0) + 1), len(made)), np.nan)
+        densities[tuple(its.cells.T)] = [_additive(its, i) / per_voxel for i in range(len(its.cells))]
+        of_phantoms.append(densities)
+    before, found = None, np.array(of_phantoms)
+    while True:
+        squares = ((found - made) ** 2).mean(axis=(0, 1, 2, 3)) / made**2
+        falls = "" if before is None else "; power " + ", ".join(f"{one:.2f}" for one in np.log2(before / squares) / 3)
+        told = ", ".join(f"{100 * one:.2f}" for one in np.sqrt(squares))
+        print(f"edge {EDGE // found.shape[1]}: % of the mean {told}{falls}")
+        if found.shape[1] == 1:
+            return
+        n, half = len(found), found.shape[1] // 2
+        before, found = squares, found.reshape(n, half, 2, half, 2, half, 2, -1).mean(axis=(2, 4, 6))
 
 
 def _chosen(given: argparse.Namespace, noise_std: float) -> list[dict[str, Any]]:
