@@ -59,7 +59,8 @@ def describe(model: Model) -> dict[str, str]:
         "label_values": json.dumps([item.value for item in record.classes]),
         "window": json.dumps([record.window.low, record.window.high]),
         "axes": json.dumps({"grey": ["batch", "channel", "y", "x"], "probabilities": ["batch", "class", "y", "x"]}),
-        "channels": f"the slice and {record.network.context} slices on either side, rising in z",
+        "channels": f"the slice and {record.network.context} slices on either side, rising in z; beyond a scan's ends "
+        "tomoseg foretells slices (tomoseg.ends.continued), the last one again is a little worse",
         "context": str(record.network.context),
         "halo": str(record.network.halo),
         "grid": str(record.network.grid),
