@@ -435,6 +435,7 @@ def test_slices_far_apart_are_no_volume_unless_their_distance_is_stated(tmp_path
     assert quantify(tmp_path / "slices", "-o", tmp_path / "q", "--voxel-size", 2) == 2
     assert "after slice 0 comes 50, they are no neighbours" in capsys.readouterr().err
     assert quantify(tmp_path / "slices", "-o", tmp_path / "q", "--voxel-size", 100, 2, 2) == 0
+    assert "longest edge is 50 times its shortest" in capsys.readouterr().err
 
 
 def test_a_correction_of_too_few_blocks_is_not_made(tmp_path: Path):

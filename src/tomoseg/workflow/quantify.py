@@ -29,7 +29,9 @@ from tomoseg.workflow.segmentation import Segmentation, Work, default_block, ope
 if TYPE_CHECKING:
     from tomoseg.workflow.quantify_report import Measured
 
-NO_VOXEL_SIZE = "no voxel size is known: lengths are in voxels. State it with --voxel-size, in micrometres"
+_NO_VOXEL_SIZE = "no voxel size is known: lengths are in voxels. State it with --voxel-size, in micrometres"
+_LONG = 8.0
+"""Longest edge of a voxel over its shortest above which directions are smoothed far across slices."""
 
 _WORKERS_FROM_VOXELS, _FROM_SLOW_VOXELS = 16_000_000, 1_000_000
 """Below, starting processes takes longer than they save; sizes and transport take longer themselves."""
@@ -152,8 +154,7 @@ def run(settings: QuantifySettings, console: Console) -> None:
     if settings.mesh:
         mesh_folder(settings.out, segmentation, force=settings.force)
     effects = load_effects(settings.scores, segmentation) if settings.scores else {}
-    if segmentation.voxel_size_um is None:
-        console.warn(NO_VOXEL_SIZE)
+    warn_of_voxels(segmentation, console)
     found, seen = measure_sample(settings, segmentation, effects, console)
     from tomoseg.workflow.quantify_report import write
 
@@ -165,6 +166,18 @@ def run(settings: QuantifySettings, console: Console) -> None:
     console.result(f"report: {settings.out / 'report.html'}")
     if settings.mesh:
         mesh_sample(settings, segmentation, faces_of(settings, seen), console)
+
+
+def warn_of_voxels(segmentation: Segmentation, console: Console) -> None:
+    """Warn where the voxel size is not known, or voxels are so long that areas and lines are coarse and slow."""
+    size = segmentation.voxel_size_um
+    if size is None:
+        console.warn(_NO_VOXEL_SIZE)
+    elif (ratio := max(size) / min(size)) > _LONG:
+        console.warn(
+            f"a voxel's longest edge is {ratio:.0f} times its shortest: areas and triple lines are smoothed over as "
+            "many voxels, so that they take long and say little of finer structures; closer slices tell more"
+        )
 
 
 def open_sample(settings: QuantifySettings) -> Segmentation:

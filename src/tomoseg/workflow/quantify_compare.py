@@ -10,7 +10,6 @@ from tomoseg.errors import SettingError
 from tomoseg.report import check_folder, free_name
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.quantify import (
-    NO_VOXEL_SIZE,
     QuantifySettings,
     faces_of,
     load_effects,
@@ -18,6 +17,7 @@ from tomoseg.workflow.quantify import (
     measure_sample,
     mesh_sample,
     open_sample,
+    warn_of_voxels,
 )
 from tomoseg.workflow.quantify_compare_report import Compared, console_lines, write_comparison
 from tomoseg.workflow.quantify_mesh import mesh_folder
@@ -37,8 +37,7 @@ def compare(settings: QuantifySettings, console: Console) -> None:
     if settings.mesh:
         for its, segmentation in zip(each, segmentations, strict=True):
             mesh_folder(its.out, segmentation, force=settings.force)
-    if segmentations[0].voxel_size_um is None:
-        console.warn(NO_VOXEL_SIZE)
+    warn_of_voxels(segmentations[0], console)
     measured, faces = [], []
     for name, its, segmentation, its_effects in zip(names, each, segmentations, effects, strict=True):
         console.say(f"sample {name}: {its.segmentation}")
