@@ -10,8 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tomoseg.model_file import Model
+from tomoseg.slices import Scan
 from tomoseg.workflow import evaluate, phantom, train
+from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
+from tomoseg.workflow.reading import open_scans
 
 DATA = Path(os.environ.get("TOMOSEG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 PHANTOM_CLASSES = ("pore=0", "YSZ=128", "Ni=255")
@@ -24,6 +28,23 @@ def parse_out(description: str) -> Path:
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def labelled_scan_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser for a model, a scan with labels, and the folder for results."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    return parser
+
+
+def open_labelled(model: Model, images: Path, labels: Path) -> Scan:
+    """Return a scan with its labels in the model's classes."""
+    (scan,) = open_scans([(images, labels)], how=Reading(), stated=None, unlabelled=model.record.unlabelled,
+                         known=model.record.classes, console=Console(quiet=True))  # fmt: skip
+    return scan
 
 
 def record(out: Path, study: str, **row: Any) -> None:

@@ -14,29 +14,23 @@ from pathlib import Path
 
 import numpy as np
 
-from common import DATA, record
+from common import DATA, labelled_scan_parser, open_labelled, record
 from tomoseg.degrade import noise_std_grey
 from tomoseg.ends import FITTED, beyond, continued
 from tomoseg.evaluate import Noise
 from tomoseg.model_file import load_model
 from tomoseg.slices import Scan, labelled_numbers
 from tomoseg.volume import open_volume, read_slice
-from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.evaluate import held_out_of
 from tomoseg.workflow.predict import make_runner
-from tomoseg.workflow.reading import open_scans
 
 CONTEXT = 2
 Read = Callable[[int], np.ndarray]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("images", type=Path)
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser = labelled_scan_parser(__doc__)
     parser.add_argument("--cuts", type=int, default=8)
     parser.add_argument("--noise", nargs="*", type=float, default=[0.0, 5000.0, 10_000.0])
     given = parser.parse_args()
@@ -75,15 +69,7 @@ def broken_off(given: argparse.Namespace, path: Path) -> None:
 def labelled(given: argparse.Namespace) -> None:
     """Score the last slices before a break with what lies beyond it there, foretold and repeated."""
     model, console = load_model(given.model), Console()
-    runner, known = make_runner(model), model.record.classes
-    (scan,) = open_scans(
-        [(given.images, given.labels)],
-        how=Reading(),
-        stated=None,
-        unlabelled=model.record.unlabelled,
-        known=known,
-        console=console,
-    )
+    runner, scan = make_runner(model), open_labelled(model, given.images, given.labels)
     at = labelled_numbers(scan)
     zs = [at[number] for number in sorted(held_out_of(scan, model, console).kept)]
     zs = [z for z in zs if FITTED < z < len(scan.numbers) - CONTEXT]

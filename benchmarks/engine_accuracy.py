@@ -6,13 +6,11 @@ fractions of both, clean and at a noise std of 5000, and the share of pixels on 
 
 from __future__ import annotations
 
-import argparse
 import os
-from pathlib import Path
 
 import numpy as np
 
-from common import record
+from common import labelled_scan_parser, open_labelled, record
 from tomoseg.degrade import noise_std_grey
 from tomoseg.engine.choose import choose_engine, make_engine
 from tomoseg.evaluate import Noise, stack_of
@@ -21,29 +19,20 @@ from tomoseg.metrics import accuracy, confusion, mean_iou
 from tomoseg.model_file import load_model
 from tomoseg.predict import Runner, choose_tile
 from tomoseg.slices import labelled_numbers
-from tomoseg.workflow.common import Reading
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.evaluate import held_out_of
 from tomoseg.workflow.predict import make_runner
-from tomoseg.workflow.reading import open_scans
 
 NOISE = (0.0, 5000.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("images", type=Path)
-    parser.add_argument("labels", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser = labelled_scan_parser(__doc__)
     parser.add_argument("--slices", type=int, default=12)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     model, console, threads = load_model(given.model), Console(), os.cpu_count() or 1
-    pairs, known = [(given.images, given.labels)], model.record.classes
-    (scan,) = open_scans(
-        pairs, how=Reading(), stated=None, unlabelled=model.record.unlabelled, known=known, console=console
-    )
+    scan, known = open_labelled(model, given.images, given.labels), model.record.classes
     kept = held_out_of(scan, model, console).kept
     chosen = sorted({kept[int(i)] for i in np.linspace(0, len(kept) - 1, min(given.slices, len(kept)))})
     config, at, n = model.record.network, labelled_numbers(scan), len(known)

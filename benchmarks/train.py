@@ -20,15 +20,12 @@ from PIL import Image
 from scipy import ndimage
 from sklearn.isotonic import IsotonicRegression
 
-from common import DATA, PHANTOM_CLASSES, copied, facts, make_phantom, record, score
+from common import DATA, PHANTOM_CLASSES, copied, facts, make_phantom, open_labelled, record, score
 from tomoseg.evaluate import Noise, stack_of
 from tomoseg.labels import UNLABELLED
 from tomoseg.metrics import CalibrationSums
 from tomoseg.model_file import load_model
-from tomoseg.workflow.common import Reading
-from tomoseg.workflow.console import Console
 from tomoseg.workflow.predict import make_runner
-from tomoseg.workflow.reading import open_scans
 
 SANDSTONE_CLASSES = ("background=#0000ff", "quartz=#ff0000", "clay=#00ff00", "pyrite=#ffff00")
 SHAPE, TEST, GAP = (160, 501, 501), range(136, 160), 24
@@ -197,8 +194,7 @@ def _walk(inside: np.ndarray, start: np.ndarray, rng: np.random.Generator, lengt
 def trusted(model_path: Path, images: Path, labels: Path, *, noise_std: float) -> dict[str, float]:
     """Return what probabilities are worth: calibration near interfaces, share of errors that look uncertain."""
     model = load_model(model_path)
-    (scan,) = open_scans([(images, labels)], how=Reading(), stated=None, unlabelled=model.record.unlabelled,
-                         known=model.record.classes, console=Console(quiet=True))  # fmt: skip
+    scan = open_labelled(model, images, labels)
     runner, read = make_runner(model), Noise(noise_std, 0, False).on(scan, 0)
     near, labels_near, confidences, wrongs = [], [], [], []
     for pair in scan.pairs:
