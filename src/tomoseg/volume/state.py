@@ -14,6 +14,7 @@ NOTES = "tomoseg"
 """Group in a store for what is no image: the record, and what is known of each block."""
 
 RECORD = "provenance.json"
+"""Name of the record in an output that is a folder; what stands after the name of one that is a file."""
 
 
 def file_record(path: Path) -> Path:

@@ -25,8 +25,6 @@ from tomoseg.volume.source import FORMATS, format_ending
 from tomoseg.volume.state import NOTES, RECORD, file_record, read_state
 from tomoseg.whole_file import PARTIAL, whole_file
 
-"""Name of the record in an output that is a folder; what stands after the name of one that is a file."""
-
 TARGETS = {
     ".tif": "tiff_sink", ".tiff": "tiff_sink",
     ".zarr": "ome_zarr_writer",
