@@ -77,6 +77,17 @@ def test_a_grid_too_small_for_the_flat_top_has_an_interval_and_so_has_one_with_h
         assert 0.01 < found.high[0] - found.low[0] < 0.5
 
 
+def test_where_neighbours_make_up_for_each_other_the_interval_is_no_narrower_than_asked():
+    places = grid(4, 4, 4)
+    sums = np.stack([1 + 0.1 * (-1.0) ** places.sum(axis=1), np.ones(64)], axis=1)
+    widths = []
+    for least_share in (0.25, 0.75, 1.0):
+        found = jackknife(sums, ratio, places=places, least_share=least_share)
+        widths.append(float(found.high[0] - found.low[0]))
+    assert widths[0] / widths[2] == pytest.approx(0.5)
+    assert widths[1] / widths[2] == pytest.approx(0.75**0.5)
+
+
 def test_the_order_of_blocks_and_where_their_grid_begins_change_nothing():
     rng = np.random.default_rng(1)
     sums, places = np.stack([rng.normal(1, 0.1, 36), np.ones(36)], axis=1), grid(3, 3, 4)

@@ -23,6 +23,12 @@ from tomoseg.quantify.triple_lines import LINE_SIGMA, LineSums, class_triples
 
 AXES = "zyx"
 
+_LEAST_SHARE = 0.25
+"""Of the variance of independent blocks; less than for a segmentation's errors, whose neighbours are alike.
+
+Where a block has much of a phase, its neighbours may have less of it, and the whole then varies less than its blocks.
+"""
+
 _CONTAINS = (
     "sampling only: how another piece of this material of the same size would differ; not the segmentation's error"
 )
@@ -75,7 +81,7 @@ class Counted:
         places, groups = np.unique(found, axis=0, return_inverse=True)
         together = np.zeros((len(places), sums.shape[1]))
         np.add.at(together, groups.ravel(), sums)
-        return jackknife(together, statistic, places=places)
+        return jackknife(together, statistic, places=places, least_share=_LEAST_SHARE)
 
 
 def phase_fractions(counted: Counted, names: Names) -> list[Measurement]:

@@ -32,7 +32,8 @@ _FLAT_TOP, _TRIANGLE = 2.0, 1.0
 """Weights of the neighbours over those of a triangle (1/2 by a face, 1/4 by an edge, 1/8 by a corner)."""
 
 _FEWEST_DEGREES = 4.0
-_LEAST_SHARE = 0.75  # of the variance of independent blocks: products may be negative by chance
+LEAST_SHARE = 0.75
+"""Of the variance of independent blocks, what the products of neighbours must leave: they may be negative by chance."""
 
 Sums = Float64[np.ndarray, " sum"]
 Values = Float64[np.ndarray, " value"]
@@ -71,6 +72,7 @@ def jackknife(
     *,
     places: Int64[np.ndarray, "block axis"] | None = None,
     fewest: int = FEWEST_BLOCKS,
+    least_share: float = LEAST_SHARE,
     of: str = "the volume holds",
 ) -> Spread:
     """Return what `statistic` makes of the sums over all blocks, with intervals from leaving out each block once.
@@ -86,6 +88,8 @@ def jackknife(
         Without it blocks are independent.
     fewest
         Blocks that it takes.
+    least_share
+        Of the variance of independent blocks, that the interval is of at least, 0 to 1.
     of
         What blocks are of, for the reason why there are no intervals.
 
@@ -103,13 +107,15 @@ def jackknife(
         blocks_there = "1 independent block" if n == 1 else f"{n} independent blocks"
         return Spread(values, nothing, nothing, n, f"{of} {blocks_there}; it takes {fewest}")
     without = np.stack([statistic(total - block) for block in blocks])
-    variance, degrees = _variance(without - without.mean(axis=0), places)
+    variance, degrees = _variance(without - without.mean(axis=0), places, least_share)
     half = student.ppf((1 + LEVEL) / 2, degrees) * np.sqrt(variance)
     return Spread(values, values - half, values + half, n)
 
 
 def _variance(
-    deviations: Float64[np.ndarray, "block value"], places: Int64[np.ndarray, "block axis"] | None
+    deviations: Float64[np.ndarray, "block value"],
+    places: Int64[np.ndarray, "block axis"] | None,
+    least_share: float,
 ) -> tuple[Values, float]:
     """Return the variance of what the blocks make together, and how many degrees of freedom it has."""
     n = len(deviations)
@@ -121,7 +127,7 @@ def _variance(
         trace, degrees = _freedom(places, scale)
         if degrees >= _FEWEST_DEGREES:
             # as large as that of independent blocks where blocks are independent
-            return np.maximum((n - 1) ** 2 / n * products / trace, _LEAST_SHARE * alone), degrees
+            return np.maximum((n - 1) ** 2 / n * products / trace, least_share * alone), degrees
     return alone, n - 1.0
 
 

@@ -389,7 +389,7 @@ def methods(found: Sequence[Measurement], segmentation: Segmentation, made: Prov
     how = f" segmented by tomoseg (model {by})" if by else ""
     interval = (
         "; 95 % intervals of fractions, areas, lengths and curvatures by a jackknife over blocks, neighbours' products "
-        "included"
+        "included, as if the material were alike only over short distances"
         if any(one.interval for one in found)
         else ""
     )
