@@ -14,10 +14,11 @@ at any distance (`--fields waves`, as of `tomoseg phantom`), or Gaussian and ali
 `gaussian_fields.py`); the models are the same. Each result is a line of JSON in OUT/coverage_*.jsonl
 (OUT/coverage_gaussian_*.jsonl) as soon as it is there, and what is there is not done again. `--part I N` does every Nth
 phantom from the Ith on, so that several processes share the work. Sums of each block are kept beside, so that `table`
-shows what the library makes of them today. The first phantoms of each model were for choosing settings; `table` leaves them out unless `--all` is given. It also prints how much half the resolution changes areas and lines of
-true labels. What labels say of the segmentation is taken, for each phantom, from half of the next one, as many voxels
-as 32 slices of a training phantom (`--labels phantoms`, as many draws as phantoms), or from the slices held out of each
-model's training (`--labels models`, as `evaluate` does, as many draws as models).
+shows what the library makes of them today. The first phantoms of each model were for choosing settings; `table` leaves
+them out unless `--all` is given. It also prints how much half the resolution changes areas and lines of true labels.
+What labels say of the segmentation is taken, for each phantom, from half of the next one, as many voxels as 32 slices
+of a training phantom (`--labels phantoms`, as many draws as phantoms), or from the slices held out of each model's
+training (`--labels models`, as `evaluate` does, as many draws as models).
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def make_phantom(spec: PhantomSpec, fields: Fields | None = None) -> Iterator[Ph
         # Between the last slice and the next there is no more of the volume.
         areas, line = surfaces_between(here, above) if z < depth - 1 else (np.zeros(3), 0.0)
         edges = (
-            blur_errors(below, here, above, clean, GREY_LEVELS)
+            blur_errors((below, here, above), clean, GREY_LEVELS)
             if z % _BLUR_SAMPLED_EVERY == 0
             else np.zeros(len(BLURS))
         )

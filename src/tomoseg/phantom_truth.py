@@ -7,6 +7,7 @@ edges of voxels are never counted: they are about 1.5 times too large whatever t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import permutations
 from typing import Any
@@ -184,7 +185,7 @@ def _sections(
         its = order[chosen]
         for ends in triangles:
             cut = [
-                _crossing(corners, difference, lead, chosen, its[:, a], its[:, b])
+                _crossing(corners, difference, lead=lead, rows=chosen, a=its[:, a], b=its[:, b])
                 for a, b in zip(ends[::2], ends[1::2], strict=True)
             ]
             found.append((np.stack([p for p, _ in cut], axis=1), np.stack([e for _, e in cut], axis=1)))
@@ -192,7 +193,7 @@ def _sections(
 
 
 def _crossing(
-    corners: np.ndarray, difference: np.ndarray, lead: np.ndarray, rows: np.ndarray, a: np.ndarray, b: np.ndarray
+    corners: np.ndarray, difference: np.ndarray, *, lead: np.ndarray, rows: np.ndarray, a: np.ndarray, b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return where difference = 0 on the edges from corners `a` to `b`, and `lead` there."""
     at_a, at_b = difference[rows, a], difference[rows, b]
@@ -238,7 +239,7 @@ def _zero_line(points: Points, leads: Float[np.ndarray, "n corner"]) -> float:
 
 
 def blur_errors(
-    below: Layer, here: Layer, above: Layer, grey: Float[np.ndarray, "y x"], levels: Float[np.ndarray, " class"]
+    layers: Sequence[Layer], grey: Float[np.ndarray, "y x"], levels: Float[np.ndarray, " class"]
 ) -> Float[np.ndarray, " blur"]:
     """Return the summed squared error of the edges of noiseless grey values for each of `BLURS`.
 
@@ -248,13 +249,14 @@ def blur_errors(
 
     Parameters
     ----------
-    below, here, above
-        The fields at the voxel centres of three slices.
+    layers
+        The fields at the voxel centres of three slices: the one below, the one that is looked at, the one above.
     grey
         Grey values of the middle slice.
     levels
         Grey level of each class.
     """
+    below, here, above = layers
     order = np.argsort(here, axis=0)[::-1]
     first, second, third = np.take_along_axis(here, order, axis=0)
     slopes = np.stack([(above - below) / 2, *np.gradient(here, axis=(1, 2))])  # (axis, field, y, x)

@@ -127,7 +127,8 @@ def split_slices(
             f"than the gap of {gap} slices; label slices further away, or choose a smaller --gap"
         )
     validation, notes = _choose_validation(free, kind=kind, gap=gap, tested=tested, rng=rng)
-    return Split(_name_roles(numbers, tested, validation, free, 0 if kind == "random" else gap), None, notes)
+    apart = 0 if kind == "random" else gap
+    return Split(_name_roles(numbers, tested=tested, validation=validation, free=free, gap=apart), None, notes)
 
 
 def _apart(number: int, others: Sequence[int], gap: int) -> bool:
@@ -163,7 +164,7 @@ def _at_end(free: Sequence[int], wanted: int, tested: Sequence[int]) -> list[int
 
 
 def _name_roles(
-    numbers: Sequence[int], tested: Sequence[int], validation: Sequence[int], free: Sequence[int], gap: int
+    numbers: Sequence[int], *, tested: Sequence[int], validation: Sequence[int], free: Sequence[int], gap: int
 ) -> dict[int, Role]:
     roles: dict[int, Role] = {}
     for number in numbers:

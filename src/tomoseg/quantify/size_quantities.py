@@ -44,10 +44,11 @@ def size_distribution(balls: Sequence[Sizes], counted: Counted, names: Names) ->
     names
         Of the classes.
     """
-    return [_median(reduce(add, balls), balls, index, counted, names) for index in range(len(names.classes))]
+    return [_median(balls, counted, index=index, names=names) for index in range(len(names.classes))]
 
 
-def _median(whole: Sizes, balls: Sequence[Sizes], index: int, counted: Counted, names: Names) -> Measurement:
+def _median(balls: Sequence[Sizes], counted: Counted, *, index: int, names: Names) -> Measurement:
+    whole = reduce(add, balls)
     name, there = names.classes[index], bool(whole.voxels[index])
     known = exceeded_diameter(whole, index=index, share=0.5) is not None
     shares = covered_shares(whole, index=index)

@@ -72,7 +72,7 @@ def open_file(path: Path, inner: str | None, *, empty_chunks: bool = False) -> L
         Path(place),
         (depth, shape[-2], shape[-1]),
         found.array.dtype.newbyteorder("="),
-        partial(_load, found.array, spatial, path, empty_chunks),
+        partial(_load, found.array, spatial=spatial, path=path, empty_chunks=empty_chunks),
         in_micrometres(edges if len(edges) == 3 else [edges[-1], *edges], "um"),
         chunk_depth=found.array.chunks[spatial[0]] if len(spatial) == 3 else 1,
     )
@@ -215,7 +215,7 @@ def _spatial_axes(found: _Found, place: str) -> list[int]:
 
 
 def _load(
-    array: zarr.Array[Any], spatial: Sequence[int], path: Path, empty_chunks: bool, region: Region
+    array: zarr.Array[Any], region: Region, *, spatial: Sequence[int], path: Path, empty_chunks: bool
 ) -> Shaped[np.ndarray, "z y x"]:
     """Read a region file by file, so that a missing or damaged one can be named."""
     start = [0] * array.ndim

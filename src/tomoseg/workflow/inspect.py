@@ -49,7 +49,7 @@ def run(settings: InspectSettings, console: Console) -> None:
         console.result(f"{name:24}{value}")
     console.result(sketch(levels.histogram))
     if settings.out is not None:
-        _write(settings.out, found, levels.histogram, source, settings)
+        _write(settings.out, found, histogram=levels.histogram, settings=settings)
         console.result(f"report: {settings.out / 'report.html'}")
 
 
@@ -107,7 +107,7 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _write(folder: Path, found: dict[str, Any], histogram: Any, source: Source, settings: InspectSettings) -> None:
+def _write(folder: Path, found: dict[str, Any], *, histogram: Any, settings: InspectSettings) -> None:
     from tomoseg.report import Facts, Headline, Report, Section, figures, write_json, write_report
 
     noise = f"{found['noise_std']:.4g}"

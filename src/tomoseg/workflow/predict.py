@@ -140,13 +140,13 @@ def run(settings: PredictSettings, console: Console) -> None:
             "tomoseg convert it to a .zarr first"
         )
     try:
-        plan = make_plan(settings, source, model, begun, console)
+        plan = make_plan(settings, source, model=model, begun=begun, console=console)
     except BegunOtherwiseError:
         if begun is None or not settings.force:
             raise
         console.say("what was begun can't go on with what is asked for now; beginning again")
         begun, source = None, _read_evenly(settings, as_it_is, model, begun=None, console=console)
-        plan = make_plan(settings, source, model, None, console)
+        plan = make_plan(settings, source, model=model, begun=None, console=console)
     check_targets(settings, plan, model, source.volume.names[plan.box.z0 : plan.box.z1])
     threadpool_limits(limits=plan.threads)
     store = open_store(place, plan, begun, model)
@@ -154,7 +154,7 @@ def run(settings: PredictSettings, console: Console) -> None:
     began = time.monotonic()
     try:
         voxels = _run_tasks(settings, store, job, console)
-        _finish(settings, store, source, model, console)
+        _finish(settings, store, source=source, model=model, console=console)
     except KeyboardInterrupt:
         console.say(f"what is done is kept in {place}; the same command goes on with it")
         raise
@@ -208,7 +208,7 @@ def _run_tasks(settings: PredictSettings, store: Store, job: Job, console: Conso
     if not labels:
         return 0  # what the passes before were for is done, and may be gone
     todo = {which: _missing(store, which, console) for which in passes[:-1]} | {passes[-1]: labels}
-    _announce(settings, store, todo, job, console)
+    _announce(settings, store, todo=todo, job=job, console=console)
     for which, tasks in todo.items():
         if tasks:
             title = "segmenting" if which == "labels" else f"along {which}"
@@ -251,7 +251,7 @@ def _run_pass(
 
 
 def _announce(
-    settings: PredictSettings, store: Store, todo: dict[Pass, list[Task]], job: Job, console: Console
+    settings: PredictSettings, store: Store, *, todo: dict[Pass, list[Task]], job: Job, console: Console
 ) -> None:
     """Say what is to be done, and what it will take: time by a short trial of the network."""
     from tomoseg.workflow.predict_cost import expected_bytes, expected_seconds
@@ -280,7 +280,7 @@ def _announce(
         console.warn("the disk may not have room enough; if it fills up, what is done is kept")
 
 
-def _finish(settings: PredictSettings, store: Store, source: Source, model: Model, console: Console) -> None:
+def _finish(settings: PredictSettings, store: Store, *, source: Source, model: Model, console: Console) -> None:
     """Make what is done a finished output: pyramids, the record of the whole, and its name or format."""
     from tomoseg.volume.ome_zarr_writer import build_pyramid
     from tomoseg.volume.writer import writing
@@ -301,7 +301,7 @@ def _finish(settings: PredictSettings, store: Store, source: Source, model: Mode
                 for share in build_pyramid(store.group(name)):
                     bar.update(share)
     store.complete(_record(store.plan, model, settings, summary) | {"slice_numbers": numbers_apart(names)})
-    for written in put_in_place(settings, store, model, names, console):
+    for written in put_in_place(settings, store, model=model, names=names, console=console):
         console.result(f"written: {written}")
     _tell(summary, console, refit=settings.window == "refit", slices=len(names))
 

@@ -132,7 +132,7 @@ def _check_cubes(source: Source, settings: PredictSettings) -> None:
         )
 
 
-def make_plan(settings: PredictSettings, source: Source, model: Model, begun: Plan | None, console: Console) -> Plan:
+def make_plan(settings: PredictSettings, source: Source, *, model: Model, begun: Plan | None, console: Console) -> Plan:
     """Decide what to do; an output that was begun keeps what was chosen for it.
 
     Raises

@@ -75,7 +75,7 @@ def check_targets(settings: PredictSettings, plan: Plan, model: Model, names: Se
 
 
 def put_in_place(
-    settings: PredictSettings, store: Store, model: Model, names: Sequence[str], console: Console
+    settings: PredictSettings, store: Store, *, model: Model, names: Sequence[str], console: Console
 ) -> Iterator[Path]:
     """Give a finished store its name, or write the other format from it and remove it; yield what was written."""
     if settings.out.suffix.lower() == ".zarr":

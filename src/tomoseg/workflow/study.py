@@ -212,6 +212,7 @@ def run(settings: StudySettings, console: Console) -> None:
 
 def _run_missing(settings: StudySettings, layout: Layout, cells: Sequence[Cell], console: Console) -> None:
     from tomoseg.workflow.study_report import write_study
+    from tomoseg.workflow.study_results import Study
     from tomoseg.workflow.study_run import run_all
 
     done = read_cells(settings, cells)
@@ -225,7 +226,7 @@ def _run_missing(settings: StudySettings, layout: Layout, cells: Sequence[Cell],
     if not any(cell.key in done for cell in cells if cell.method != "forest"):
         said = f"no network could be trained; the first: {_first(failed)}"
         raise RuntimeError(said) if any(map(_is_ours, failed.values())) else SettingError(said)
-    write_study(settings, layout, cells, done, console)
+    write_study(Study(settings, layout, tuple(cells), done), console)
     for key, why in failed.items():
         console.warn(f"cell {key} failed and is missing in the table: {why}")
     console.result(f"report: {settings.out / 'report.html'}")

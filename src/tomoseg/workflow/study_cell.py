@@ -74,11 +74,11 @@ def run_cell(cell: Cell, settings: StudySettings, threads: int | None) -> None:
         **facts,
         **_seen(prepared),
         "seconds": round(trained, 1),
-        "curve": _score(segment, prepared, find_kind(settings.kind), levels, settings, slab=slab),
+        "curve": _score(segment, prepared, kind=find_kind(settings.kind), levels=levels, settings=settings, slab=slab),
     }
     like_scan = scan_noise(layout.scan) if settings.plans_like_scan else None
     if like_scan is not None:
-        result["curve_like_scan"] = _score(segment, prepared, like_scan, levels, settings)
+        result["curve_like_scan"] = _score(segment, prepared, kind=like_scan, levels=levels, settings=settings)
     write_json(settings.out / "cells" / f"{cell.key}.json", result)
 
 
@@ -200,10 +200,10 @@ def _forest(
 def _score(
     segment: Segment,
     prepared: work.Prepared,
+    *,
     kind: Kind,
     levels: Sequence[float],
     settings: StudySettings,
-    *,
     slab: Slab | None = None,
 ) -> list[dict[str, Any]]:
     scan, chosen = prepared.scans[0], tested_slices(prepared, settings)

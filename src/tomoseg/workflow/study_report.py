@@ -35,29 +35,26 @@ from tomoseg.study import (
 )
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.study import StudySettings
-from tomoseg.workflow.study_data import Degraded, Layout, split_of
+from tomoseg.workflow.study_data import Degraded, split_of
 from tomoseg.workflow.study_numbers import all_number_names, number_error, number_parts, why_no_tortuosity, with_unit
 from tomoseg.workflow.study_plan import make_plan, plan_lines, plan_parts
-from tomoseg.workflow.study_results import OURS, WITH_A_CURVE, Results, Study
+from tomoseg.workflow.study_results import OURS, WITH_A_CURVE, Study
 
 
-def write_study(
-    settings: StudySettings, layout: Layout, cells: Sequence[Cell], done: Results, console: Console
-) -> None:
+def write_study(study: Study, console: Console) -> None:
     """Write `report.html`, its figures, `study.json`, `table.md`, `table.csv` and `curve.csv`."""
-    study = Study(settings, layout, tuple(cells), done)
-    table, curve = poster_table(study), curve_rows(study)
+    out, table, curve = study.settings.out, poster_table(study), curve_rows(study)
     plan, why_no_plan = make_plan(study)
     with console.progress("writing the report", 1.0):
         pictures = compare_pictures(study)
-        report = study_report(study, table, plan, why_no_plan, pictures)
-        write_report(settings.out, report, force=True)
+        report = study_report(study, table, plan=plan, why_no_plan=why_no_plan, pictures=pictures)
+        write_report(out, report, force=True)
     columns = ["", *table.columns[1:]]
-    write_csv(settings.out / "table.csv", columns, table.rows)
-    write_text(settings.out / "table.md", _markdown(table))
+    write_csv(out / "table.csv", columns, table.rows)
+    write_text(out / "table.md", _markdown(table))
     numbers = [f"error of {with_unit(name)}" for name in all_number_names(study)]
-    write_csv(settings.out / "curve.csv", (*_CURVE_COLUMNS, *numbers), curve)
-    write_json(settings.out / "study.json", _json(study, plan, why_no_plan))
+    write_csv(out / "curve.csv", (*_CURVE_COLUMNS, *numbers), curve)
+    write_json(out / "study.json", _json(study, plan, why_no_plan))
     console.say(_markdown(table))
     for line in plan_lines(plan, why_no_plan):
         console.result(line)
@@ -184,7 +181,7 @@ def compare_pictures(study: Study) -> list[Picture]:
 
 
 def study_report(
-    study: Study, table: Table, plan: Sequence[dict[str, Any]], why_no_plan: str | None, pictures: Sequence[Picture]
+    study: Study, table: Table, *, plan: Sequence[dict[str, Any]], why_no_plan: str | None, pictures: Sequence[Picture]
 ) -> Report:
     """Return the report of the study."""
     settings, scan = study.settings, study.layout.scan

@@ -92,13 +92,14 @@ def open_slab(scan: Scan, numbers: Sequence[int], *, context: int) -> Slab | Non
     names, voxel_size = tuple(item.name for item in scan.classes), scan.volume.voxel_size_um or (1.0, 1.0, 1.0)
     parts = slab_parts(labels, voxel_size=voxel_size)
     depth, height, width = labels.shape
-    labelled = _labelled(labels.tobytes(), (depth, height, width), parts, len(names), voxel_size)
+    shape = depth, height, width
+    labelled = _labelled(labels.tobytes(), shape, parts=parts, n_classes=len(names), voxel_size=voxel_size)
     return Slab(tuple(slices), parts, labelled, names, voxel_size)
 
 
 @lru_cache(maxsize=2)  # a study has one slab; with another split a second one
 def _labelled(
-    labels: bytes, shape: tuple[int, int, int], parts: tuple[Region, ...], n_classes: int, voxel_size: Edges
+    labels: bytes, shape: tuple[int, int, int], *, parts: tuple[Region, ...], n_classes: int, voxel_size: Edges
 ) -> Factors:
     return slab_factors(
         np.frombuffer(labels, np.uint8).reshape(shape), parts, n_classes=n_classes, voxel_size=voxel_size
