@@ -1,7 +1,7 @@
 """What training with artefacts does against artefacts of other kinds.
 
-`python benchmarks/robustness.py [--out results] [--minutes 5] [--share 0.25]` trains the default recipe without
-artefacts, then four times with artefacts of all kinds but two, and scores each on the phantom's test slices with every
+`python benchmarks/robustness.py [--out results] [--minutes 5] [--share 0.25] [--resized 0.3]` trains the default recipe
+without artefacts, then four times as `robust` does, but with two of the kinds left out of its artefacts, and scores each on the phantom's test slices with every
 kind at five strengths: as they are, and read as `predict --shading fit` does (`even`). A line of JSON in
 OUT/robustness.jsonl for each model, kind and strength. On a machine that others use as well `--steps N` ends the
 trainings instead, with as many steps as a quiet machine makes.
@@ -19,6 +19,7 @@ from common import PHANTOM_CLASSES, facts, fit, make_phantom, record
 from tomoseg.degrade import KINDS, GreyScale, find_kind
 from tomoseg.metrics import confusion
 from tomoseg.model_file import Model, load_model
+from tomoseg.recipe import ROBUST
 from tomoseg.shading import Page, fit_shading
 from tomoseg.volume import Region, Volume, open_volume, read_slice
 from tomoseg.workflow.predict import make_runner
@@ -34,7 +35,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--steps", type=int)
-    parser.add_argument("--share", type=float, default=0.25)
+    parser.add_argument("--share", type=float, default=ROBUST.patches.artefact_share)
+    parser.add_argument("--resized", type=float, default=ROBUST.patches.resized_share)
     parser.add_argument("--only", nargs="*", type=int, default=[-1, *range(len(LEFT_OUT))], help="-1: none")
     parser.add_argument("--strengths", nargs="*", type=int, default=[1, 2, 3, 4, 5])
     given = parser.parse_args()
@@ -50,8 +52,8 @@ def trained(out: Path, folder: Path, left_out: tuple[str, ...], given: argparse.
     """Train with artefacts of all kinds but those left out; return the model's file."""
     kinds = [name for name in KINDS if name not in left_out]
     recipe = out / f"but_{'_'.join(left_out) if kinds else 'all'}.toml"
-    settings = [f"artefact_share = {given.share}", f"artefacts = {kinds}"] if kinds else []
-    recipe.write_text("\n".join(["[patches]", *settings, ""]), encoding="utf-8")
+    shares = [f"artefact_share = {given.share}", f"resized_share = {given.resized}", f"artefacts = {kinds}"]
+    recipe.write_text("\n".join(["[patches]", *(shares if kinds else []), ""]), encoding="utf-8")
     model = recipe.with_suffix(".tomoseg")
     if not model.exists():
         budget = {"minutes": given.minutes} if given.steps is None else {"steps": given.steps}

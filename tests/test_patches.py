@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tifffile
+from pydantic import ValidationError
 
 from tomoseg.degrade import GreyScale, find_kind
 from tomoseg.errors import SplitError
@@ -51,6 +54,36 @@ def test_context_channels_are_the_neighbouring_slices(scan):
     images, _ = source(scan, context=1, turn=False).batch(np.random.default_rng(0))
     steps = np.diff(np.floor(images), axis=1)[:, :, 0, 0]
     assert {tuple(step) for step in steps.tolist()} <= {(0.0, 1.0), (1.0, 1.0), (1.0, 0.0)}
+
+
+def test_label_and_grey_values_of_a_resized_patch_belong_together(scan):
+    images, labels = source(scan, resized_share=1.0).batch(np.random.default_rng(0))
+    grey = images[:, 0] * 1000 % 1000
+    for label in (0, 1):  # class 2 is small, and smoothed
+        assert np.median(grey[labels == label]) == pytest.approx(100 * label, abs=0.1)
+    near_an_edge = (np.abs(grey - 50) < 45)[labels != UNLABELLED].mean()
+    assert 0.001 < near_an_edge < 0.1  # interpolated, in a line of pixels
+
+
+def test_only_a_share_of_the_patches_is_resized(scan):
+    images, _ = source(scan, resized_share=0.5).batch(np.random.default_rng(0))
+    as_they_are = [bool(np.isin(np.round(image * 1000) % 1000, [0, 100, 200]).all()) for image in images]
+    assert 0 < sum(as_they_are) < len(as_they_are)
+
+
+def test_a_resized_patch_keeps_a_labelled_pixel(scan):
+    slices = training_slices(scan, [0], context=0, block=None, halo=0, rare=())
+    lone = np.full(SHAPE[1:], UNLABELLED, np.uint8)
+    lone[40, 45] = 1
+    made = source(scan, resized_share=1.0)
+    made = replace(made, slices=(slices[0].with_label(lone, rare=()),))
+    _, labels = made.batch(np.random.default_rng(0))
+    assert (labels == 1).any(axis=(1, 2)).all()
+
+
+def test_fixed_crops_are_not_resized():
+    with pytest.raises(ValidationError, match="resized_share is for fresh patches"):
+        PatchSettings(draw="small", resized_share=0.1)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.6, 1.0])

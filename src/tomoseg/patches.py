@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tomoseg.augment import turn
+from tomoseg.augment import edge_before, resize, turn
 from tomoseg.degrade import KINDS
 from tomoseg.errors import SplitError
 from tomoseg.labels import UNLABELLED
@@ -26,6 +27,7 @@ Labels = UInt8[np.ndarray, "batch y x"]
 CROPS_LARGE = 9
 _PLACES_KEPT = 1 << 16
 _NONE = np.zeros(0, np.int64)
+_SMALLEST, _LARGEST = 0.7, 1.6  # magnifications of resized patches
 
 
 DEFAULT_NOISE = 0.46
@@ -64,6 +66,9 @@ class PatchSettings(BaseModel):
         le=10,
         description="std = range times u^power, u even from 0 to 1: above 1, little noise is more frequent",
     )
+    resized_share: float = Field(
+        default=0.0, ge=0, le=1, description="share of the fresh patches enlarged or reduced, and turned by any angle"
+    )
     artefact_share: float = Field(
         default=0.0, ge=0, le=1, description="share of the patches that get an artefact besides the noise"
     )
@@ -77,6 +82,12 @@ class PatchSettings(BaseModel):
         if unknown := [name for name in names if name not in KINDS]:
             raise ValueError(f"there is no degradation {unknown[0]!r}; there are {', '.join(KINDS)}")
         return names
+
+    @model_validator(mode="after")
+    def _resized_are_fresh(self) -> PatchSettings:
+        if self.resized_share and self.draw != "fresh":
+            raise ValueError('resized_share is for fresh patches; leave it out, or draw = "fresh"')
+        return self
 
 
 @dataclass(frozen=True)
@@ -212,14 +223,32 @@ class PatchSource:
         return which, y - int(dy), x - int(dx)
 
     def _patch(self, which: int, y: int, x: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        item, size = self.slices[which], self.settings.size
-        rows, columns = reflected(y, size, item.label.shape[0]), reflected(x, size, item.label.shape[1])
-        grid = np.ix_(rows, columns)
-        image = np.stack([item.scan.read_grey(z)[grid] for z in item.channels])
-        label = item.label[grid].copy()
-        label[~(_inside(y, size, item.label.shape[0])[:, None] & _inside(x, size, item.label.shape[1]))] = UNLABELLED
+        item, settings = self.slices[which], self.settings
+        if settings.resized_share and rng.random() < settings.resized_share:
+            image, label = self._resized(item, y, x, rng)
+        else:
+            image, label = _crop(item, y, x, settings.size)
         noisy = self.noise.on(image, (which, y, x), rng)
-        return turn(noisy, label, rng=rng) if self.settings.turn else (noisy, label)
+        return turn(noisy, label, rng=rng) if settings.turn else (noisy, label)
+
+    def _resized(self, item: TrainingSlice, y: int, x: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        magnification = math.exp(rng.uniform(math.log(_SMALLEST), math.log(_LARGEST)))
+        size, angle = self.settings.size, rng.uniform(0, math.pi / 2)
+        edge = edge_before(size, magnification=magnification, angle=angle)
+        around = (edge - size) // 2
+        found = resize(*_crop(item, y - around, x - around, edge), size=size, magnification=magnification, angle=angle)
+        # enlarged, it may have lost the labelled pixel that it was drawn for
+        return found if (found[1] != UNLABELLED).any() else _crop(item, y, x, size)
+
+
+def _crop(item: TrainingSlice, y: int, x: int, edge: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return grey values (channel, y, x) and classes (y, x) from a first pixel on; reflected ones are unlabelled."""
+    rows, columns = reflected(y, edge, item.label.shape[0]), reflected(x, edge, item.label.shape[1])
+    grid = np.ix_(rows, columns)
+    image = np.stack([item.scan.read_grey(z)[grid] for z in item.channels])
+    label = item.label[grid].copy()
+    label[~(_inside(y, edge, item.label.shape[0])[:, None] & _inside(x, edge, item.label.shape[1]))] = UNLABELLED
+    return image, label
 
 
 def _inside(start: int, length: int, size: int) -> np.ndarray:

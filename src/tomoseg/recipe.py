@@ -83,7 +83,7 @@ POSTER = Recipe(
     calibrate=False,
 )
 
-ROBUST = Recipe(patches=PatchSettings(artefact_share=0.25))
+ROBUST = Recipe(patches=PatchSettings(artefact_share=0.25, resized_share=0.3))
 """For scans with rings, streaks, blur, drift, beam hardening or correlated noise that the labelled ones don't have."""
 
 RECIPES = {"fast": FAST, "robust": ROBUST, "poster": POSTER}
