@@ -1,10 +1,10 @@
 """What training with artefacts does against artefacts of other kinds.
 
 `python benchmarks/robustness.py [--out results] [--minutes 5] [--share 0.25] [--resized 0.3]` trains the default recipe
-without artefacts, then four times as `robust` does, but with two of the kinds left out of its artefacts, and scores each on the phantom's test slices with every
-kind at five strengths: as they are, and read as `predict --shading fit` does (`even`). A line of JSON in
-OUT/robustness.jsonl for each model, kind and strength. On a machine that others use as well `--steps N` ends the
-trainings instead, with as many steps as a quiet machine makes.
+without artefacts, then four times as `robust` does, but with two of the kinds left out of its artefacts, and scores
+each on the phantom's test slices with every kind at five strengths: as they are, and read as `predict --shading fit`
+does (`even`). A line of JSON in OUT/robustness.jsonl for each model, kind and strength. On a machine that others use as
+well `--steps N` ends the trainings instead, with as many steps as a quiet machine makes.
 """
 
 from __future__ import annotations
