@@ -64,6 +64,14 @@ def test_a_slab_has_the_fractions_and_areas_that_geometry_says(tmp_path: Path):
     assert found["mean chord length b along y"]["value"] == pytest.approx(16)
 
 
+def test_every_number_says_how_it_was_measured_and_where_that_is_described(tmp_path: Path):
+    source = write(tmp_path / "three.tif", np.random.default_rng(0).integers(0, 3, (24, 24, 24)))
+    words = ("--voxel-size", 0.5, "--classes", "a=0", "b=1", "c=2", "--sizes")
+    assert quantify(source, "-o", tmp_path / "out", *words) == 0
+    found = numbers(tmp_path / "out")
+    assert [name for name, one in found.items() if not (one["method"] and one["source"])] == []
+
+
 def test_balls_bend_outwards_and_what_is_around_them_inwards(tmp_path: Path):
     """Balls of 4 um on a grid whose period the volume holds whole; as counts go, blocks are alike."""
     at = np.indices((60, 60, 60)) % 20 - 9.6

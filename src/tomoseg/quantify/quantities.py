@@ -35,6 +35,9 @@ _CONTAINS = (
 TORQUATO = "Torquato, Random heterogeneous materials, 2002, DOI 10.1007/978-1-4757-6355-3"
 _LANTUEJOUL = "Lantuejoul 1991, DOI 10.1111/j.1365-2818.1991.tb03099.x"
 _TORIWAKI = "Toriwaki, Yonekura, Forma 17 (2002) 183"
+_LENOIR = "Lenoir, Malgouyres, Revenu, DGCI 1996, LNCS 1176, 101, DOI 10.1007/3-540-62005-2"
+_OF_LINES = f"as of faces: {_LENOIR}"
+_HOSHEN = "Hoshen, Kopelman, Phys. Rev. B 14 (1976) 3438, DOI 10.1103/PhysRevB.14.3438"
 _NORMALS = "voxel faces weighted by the local normal"
 _TANGENTS = "voxel edges around which three classes meet in turn, weighted by the local tangent"
 _LEGLAND = "Legland, Kieu, Devaux, Image Anal. Stereol. 26 (2007) 83, DOI 10.5566/ias.v26.p83-92"
@@ -88,7 +91,7 @@ def phase_fractions(counted: Counted, names: Names) -> list[Measurement]:
     """Return the share of each class in the voxels that count."""
     found = counted.spread(counted.voxels.astype(np.float64), lambda sums: sums / sums.sum())
     return [
-        sampled(names.fraction(order), found, order, unit="1", method="share of voxels")
+        sampled(names.fraction(order), found, order, unit="1", method="share of voxels", source=TORQUATO)
         for order in range(len(names.classes))
     ]
 
@@ -155,7 +158,9 @@ def interface_areas(counted: Counted, names: Names) -> list[Measurement]:
         for its, value in zip(told, [*half.sum(axis=0), *(half[pair] for pair in pairs)], strict=True):
             its[AT_HALF] = float(value)
     return [
-        sampled(name, found, order, unit=unit, method=_NORMALS, why_not=no, settings={**settings, **its})
+        sampled(
+            name, found, order, unit=unit, method=_NORMALS, source=_LENOIR, why_not=no, settings={**settings, **its}
+        )
         for order, (name, no, its) in enumerate(zip(named, why, told, strict=True))
     ]
 
@@ -229,7 +234,7 @@ def triple_lines(counted: Counted, names: Names) -> list[Measurement]:
     half = None if counted.at_half is None else counted.at_half.lines.densities
     return [
         sampled(names.line(triple), found, order, unit=f"{names.length}/{names.length}3", method=_TANGENTS,
-                 why_not=_no_area(counted, triple, names),
+                 source=_OF_LINES, why_not=_no_area(counted, triple, names),
                  settings={"sigma_voxels": LINE_SIGMA, "counted_in_full": float(found.values[len(triples) + order]),
                            **({} if half is None else {AT_HALF: float(half[order])})})
         for order, triple in enumerate(triples)
@@ -257,6 +262,7 @@ def line_activity(
                         value=None if no or not volume else float(its[status]) / volume,
                         unit=f"{names.length}/{names.length}3",
                         method=f"{_TANGENTS}; active where all three phases percolate, inactive where one is isolated",
+                        source=_OF_LINES,
                         note=no or WHOLE,
                     )
                 )
@@ -282,7 +288,14 @@ def connectivities(parts: Parts, counted: Counted, names: Names) -> list[Measure
         for what, value, no in numbers:
             why_not = absent(name) if value is None else no
             found.append(
-                Measurement(name=what, value=None if why_not else value, unit="1", method=_FACES, note=why_not or WHOLE)
+                Measurement(
+                    name=what,
+                    value=None if why_not else value,
+                    unit="1",
+                    method=_FACES,
+                    source=_HOSHEN,
+                    note=why_not or WHOLE,
+                )
             )
     return found
 

@@ -8,8 +8,8 @@ smoothing is rounded: edges and corners of a body between two classes come out a
 
 That area follows from counted faces and a normal estimated at each: A. Lenoir, R. Malgouyres, M. Revenu, Fast
 computation of the normal vector field of the surface of a 3-D discrete object, Discrete Geometry for Computer Imagery
-(1996). Summing steps rather than taking the gradient of smoothed classes keeps the direction of one
-interface where it meets others or leaves the volume.
+1996, LNCS 1176, 101, DOI 10.1007/3-540-62005-2. Summing steps rather than taking the gradient of smoothed classes keeps
+the direction of one interface where it meets others or leaves the volume.
 """
 
 from __future__ import annotations
