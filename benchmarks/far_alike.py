@@ -9,6 +9,8 @@ afresh. In pictures this small it does not fall below some 0.005 by chance.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tifffile
 from jaxtyping import Bool, Float64
@@ -39,10 +41,9 @@ def main() -> None:
         show(f"waves of one length, {phase}", _pictures([FieldSampler(seed, chord=CHORD) for seed in range(3)], index))
 
 
-def _pictures(several: list[GaussianFields] | list[FieldSampler], index: int) -> Pictures:
+def _pictures(several: Sequence[Fields], index: int) -> Pictures:
     places = np.arange(float(EDGE))
-    layers: list[Fields] = list(several)
-    return np.stack([one.layer(float(z), places, places).argmax(axis=0) == index for one in layers for z in HEIGHTS])
+    return np.stack([one.layer(float(z), places, places).argmax(axis=0) == index for one in several for z in HEIGHTS])
 
 
 def show(name: str, phase: Pictures) -> None:

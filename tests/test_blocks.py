@@ -101,7 +101,7 @@ def test_along_another_axis_the_planes_are_segmented_as_slices(axis: str) -> Non
 
 def test_outputs_hold_best_class_levels_entropy_and_exact_sums_inside_the_view() -> None:
     inside = np.array([[[True, True, False]]])
-    out = Outputs((1, 1, 3), 2, Wanted(probabilities=True, uncertainty=True), inside)
+    out = Outputs((1, 1, 3), classes=2, wanted=Wanted(probabilities=True, uncertainty=True), inside=inside)
     given = np.array([[[0.25, 1.0, 0.5]], [[0.75, 0.0, 0.5]]], np.float32)
     out.take(0, (slice(0, 1), slice(0, 3)), given)
     assert out.index.tolist() == [[[1, 0, 255]]]

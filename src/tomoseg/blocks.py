@@ -231,7 +231,7 @@ class Outputs:
         Sum of the largest probability in each slice.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int, wanted: Wanted, inside: Bool[np.ndarray, "z y x"]):
+    def __init__(self, shape: tuple[int, int, int], *, classes: int, wanted: Wanted, inside: Bool[np.ndarray, "z y x"]):
         depth = shape[0]
         self._inside = inside
         self.index: UInt8[np.ndarray, "z y x"] = np.full(shape, UNLABELLED, np.uint8)

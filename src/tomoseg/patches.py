@@ -200,7 +200,7 @@ class PatchSource:
 
     def batch(self, rng: np.random.Generator) -> tuple[Images, Labels]:
         """Return a batch: input in window units, float32 (batch, channel, y, x), and classes, uint8 (batch, y, x)."""
-        drawn = [self._patch(*place, rng) for place in self._places(rng)]
+        drawn = [self._patch(place, rng) for place in self._places(rng)]
         images = np.stack([self.window.apply(image) for image, _ in drawn])
         return images, np.stack([label for _, label in drawn])
 
@@ -222,27 +222,31 @@ class PatchSource:
         dy, dx = rng.integers(self.settings.size, size=2)
         return which, y - int(dy), x - int(dx)
 
-    def _patch(self, which: int, y: int, x: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        item, settings = self.slices[which], self.settings
+    def _patch(self, place: tuple[int, int, int], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        item, corner, settings = self.slices[place[0]], place[1:], self.settings
         if settings.resized_share and rng.random() < settings.resized_share:
-            image, label = self._resized(item, y, x, rng)
+            image, label = self._resized(item, corner, rng)
         else:
-            image, label = _crop(item, y, x, settings.size)
-        noisy = self.noise.on(image, (which, y, x), rng)
+            image, label = _crop(item, corner, settings.size)
+        noisy = self.noise.on(image, place, rng)
         return turn(noisy, label, rng=rng) if settings.turn else (noisy, label)
 
-    def _resized(self, item: TrainingSlice, y: int, x: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _resized(
+        self, item: TrainingSlice, corner: tuple[int, int], rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         magnification = math.exp(rng.uniform(math.log(_SMALLEST), math.log(_LARGEST)))
         size, angle = self.settings.size, rng.uniform(0, math.pi / 2)
         edge = edge_before(size, magnification=magnification, angle=angle)
         around = (edge - size) // 2
-        found = resize(*_crop(item, y - around, x - around, edge), size=size, magnification=magnification, angle=angle)
+        image, label = _crop(item, (corner[0] - around, corner[1] - around), edge)
+        found = resize(image, label, size=size, magnification=magnification, angle=angle)
         # enlarged, it may have lost the labelled pixel that it was drawn for
-        return found if (found[1] != UNLABELLED).any() else _crop(item, y, x, size)
+        return found if (found[1] != UNLABELLED).any() else _crop(item, corner, size)
 
 
-def _crop(item: TrainingSlice, y: int, x: int, edge: int) -> tuple[np.ndarray, np.ndarray]:
+def _crop(item: TrainingSlice, corner: tuple[int, int], edge: int) -> tuple[np.ndarray, np.ndarray]:
     """Return grey values (channel, y, x) and classes (y, x) from a first pixel on; reflected ones are unlabelled."""
+    y, x = corner
     rows, columns = reflected(y, edge, item.label.shape[0]), reflected(x, edge, item.label.shape[1])
     grid = np.ix_(rows, columns)
     image = np.stack([item.scan.read_grey(z)[grid] for z in item.channels])

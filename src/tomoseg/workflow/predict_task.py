@@ -199,7 +199,7 @@ def _compute(work: Work, slices: Iterator[int]) -> None:
 
 def _outputs(work: Work, task: Task, inside: Bool[np.ndarray, "z y x"]) -> Outputs:
     wanted = Wanted(probabilities=work.plan.probabilities, uncertainty=work.plan.uncertainty)
-    return Outputs(task.region.shape, work.classes, wanted, inside)
+    return Outputs(task.region.shape, classes=work.classes, wanted=wanted, inside=inside)
 
 
 def _inside(work: Work, task: Task) -> Bool[np.ndarray, "z y x"]:
