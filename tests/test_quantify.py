@@ -299,6 +299,7 @@ def test_a_prediction_says_its_classes_and_its_probabilities(model: Path, source
     assert quantify(tmp_path / "out.zarr", "-o", tmp_path / "q") == 0
     found = numbers(tmp_path / "q")
     labels = [found[f"phase fraction {name}"]["value"] for name in ("pore", "YSZ", "Ni")]
+    assert all(one["method"] and one["source"] for one in found.values())
     soft = [found[f"phase fraction {name} by probabilities"]["value"] for name in ("pore", "YSZ", "Ni")]
     assert sum(labels) == pytest.approx(1) and sum(soft) == pytest.approx(1, abs=1e-5)
     assert found["mean chord length pore along z"]["unit"] == "um"  # the scan says its voxel size

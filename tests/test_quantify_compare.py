@@ -23,7 +23,9 @@ def compare(*words: object) -> int:
 
 
 def one(value: float | None, interval: tuple[float, float] | None = None, **more: object) -> Measurement:
-    return Measurement(**{"name": "a", "value": value, "unit": "um", "interval": interval, "method": "", **more})
+    return Measurement(
+        **{"name": "a", "value": value, "unit": "um", "interval": interval, "method": "", "source": "", **more}
+    )
 
 
 def wilson(successes: int, n: int) -> tuple[float, float]:

@@ -47,13 +47,15 @@ def test_fine_phases_lose_more_than_coarse_ones():
 
 
 def test_a_coarse_scan_is_warned_of_by_the_number_that_suffers_most():
-    area = Measurement(name="interface area a-b per volume", value=2.0, unit="1/um", method="", settings={AT_HALF: 1.9})
-    lines = Measurement(name="triple-phase boundary density", value=0.5, unit="um/um3", method="",
+    area = Measurement(
+        name="interface area a-b per volume", value=2.0, unit="1/um", method="", source="", settings={AT_HALF: 1.9}
+    )
+    lines = Measurement(name="triple-phase boundary density", value=0.5, unit="um/um3", method="", source="",
                         settings={AT_HALF: 0.9, "uncorrected": 1.2})  # fmt: skip
     film = Measurement(
-        name="interface area a-c per volume", value=0.01, unit="1/um", method="", settings={AT_HALF: 0.1}
+        name="interface area a-c per volume", value=0.01, unit="1/um", method="", source="", settings={AT_HALF: 0.1}
     )
-    bent = Measurement(name="mean curvature a", value=0.01, unit="1/um", method="", settings={AT_HALF: -0.1})
+    bent = Measurement(name="mean curvature a", value=0.01, unit="1/um", method="", source="", settings={AT_HALF: -0.1})
     assert coarse([area, film, bent]) is None
     assert change_at_half(lines) == pytest.approx(-0.25)
     assert "the triple-phase boundary density would be 25 % less" in str(coarse([area, film, lines]))

@@ -52,7 +52,7 @@ def test_a_number_that_is_far_off_is_not_corrected_and_says_so():
     blocks = np.tile([[40.0, 60.0, 20.0], [40.0, 60.0, 250.0]], (9, 1, 1))
     its = effects(blocks, ["a", "b"])["interface area a-b per volume"]
     assert its.correction is None and its.note.startswith("predicted 12.5 times as much as labelled: too far off")
-    area = Measurement(name="interface area a-b per volume", value=2.0, unit="1/um", method="m")
+    area = Measurement(name="interface area a-b per volume", value=2.0, unit="1/um", method="m", source="")
     kept = with_segmentation(area, its, correct=True, voxels=1000)
     assert kept.value == 2.0 and kept.settings["segmentation"].startswith("not corrected: predicted 12.5 times")
 
@@ -85,13 +85,15 @@ def test_the_interval_of_a_ratio_comes_from_how_it_differs_between_blocks():
 def test_a_number_is_corrected_or_has_its_corrected_value_beside_it():
     tiles = np.tile([[40.0, 60.0, 20.0], [45.0, 55.0, 16.0]], (9, 1, 1))
     found = effects(tiles, ["a", "b"])
-    area = Measurement(name="interface area a-b per volume", value=2.0, unit="1/um", interval=(1.9, 2.1), method="m")
+    area = Measurement(
+        name="interface area a-b per volume", value=2.0, unit="1/um", interval=(1.9, 2.1), method="m", source=""
+    )
     beside = with_segmentation(area, found[area.name], correct=False, voxels=1000)
     assert beside.value == 2.0 and beside.settings["corrected"] == pytest.approx(2.5)
     assert beside.interval == pytest.approx((2.4, 2.6)) and "segmentation" in str(beside.interval_contains)
     corrected = with_segmentation(area, found[area.name], correct=True, voxels=1000)
     assert corrected.value == pytest.approx(2.5) and corrected.settings["uncorrected"] == 2.0
-    share = Measurement(name="phase fraction a", value=0.5, unit="1", method="m")
+    share = Measurement(name="phase fraction a", value=0.5, unit="1", method="m", source="")
     assert with_segmentation(share, found[share.name], correct=True, voxels=1000).value == pytest.approx(0.45)
     assert with_segmentation(share, found[share.name], correct=True, voxels=1000).interval is None
 
@@ -100,5 +102,5 @@ def test_sampling_and_segmentation_add_up_in_squares():
     effect = read_effects(
         {"numbers": {"x": {"labelled": 1, "predicted": 1, "correction": 1, "interval": (0.96, 1.04)}}}
     )
-    area = Measurement(name="x", value=2.0, unit="1/um", interval=(1.94, 2.06), method="m")
+    area = Measurement(name="x", value=2.0, unit="1/um", interval=(1.94, 2.06), method="m", source="")
     assert with_segmentation(area, effect["x"], correct=False, voxels=1000).interval == pytest.approx((1.9, 2.1))

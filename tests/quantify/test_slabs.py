@@ -82,7 +82,7 @@ def test_a_volume_s_own_interval_is_wider_the_less_of_it_there_is():
     effect = {"labelled": 1, "predicted": 1, "correction": 1.1, "interval": (1.0, 1.2), "voxels": 300}
     its, area = (
         read_effects({"numbers": {AREA: effect}})[AREA],
-        Measurement(name=AREA, value=2.0, unit="1/um", method="m"),
+        Measurement(name=AREA, value=2.0, unit="1/um", method="m", source=""),
     )
     assert own_interval(area, its, voxels=10**12) == pytest.approx((2.0, 2.4))
     assert own_interval(area, its, voxels=100) == pytest.approx((2.2 - 0.4, 2.2 + 0.4))
@@ -93,7 +93,7 @@ def test_a_volume_s_own_interval_is_wider_the_less_of_it_there_is():
 
 def test_a_volume_s_own_interval_holds_its_number_as_often_as_it_says():
     rng, inside = np.random.default_rng(0), 0
-    scan = Measurement(name="phase fraction a", value=0.3, unit="1", method="m")
+    scan = Measurement(name="phase fraction a", value=0.3, unit="1", method="m", source="")
     for _ in range(1000):
         blocks = np.tile([[300.0, 700.0, 10.0], [300.0, 700.0, 10.0]], (20, 1, 1))
         blocks[:, 1, 0] += rng.normal(5, 3, 20)

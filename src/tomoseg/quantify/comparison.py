@@ -78,7 +78,7 @@ def difference(one: Measurement, reference: Measurement, *, sample: str, of: str
 
     Examples
     --------
-    >>> low, high = (Measurement(name="a", value=value, unit="um", method="") for value in (1.0, 3.5))
+    >>> low, high = (Measurement(name="a", value=value, unit="um", method="", source="") for value in (1.0, 3.5))
     >>> difference(high, low, sample="B", of="A").value
     2.5
     """
@@ -124,7 +124,7 @@ def differences(samples: Mapping[str, Sequence[Measurement]]) -> list[Difference
 
     Examples
     --------
-    >>> fresh, aged = (Measurement(name="a", value=value, unit="1", method="") for value in (1, 3))
+    >>> fresh, aged = (Measurement(name="a", value=value, unit="1", method="", source="") for value in (1, 3))
     >>> [(one.sample, one.reference, one.value) for one in differences({"A": [fresh], "B": [aged]})]
     [('B', 'A', 2.0)]
     """

@@ -15,7 +15,8 @@ class Measurement(BaseModel):
 
     Examples
     --------
-    >>> Measurement(name="phase fraction pore", value=0.3, unit="1", method="share of voxels").interval is None
+    >>> one = Measurement(name="phase fraction pore", value=0.3, unit="1", method="share of voxels", source="DOI ...")
+    >>> one.interval is None
     True
     """
 
@@ -27,6 +28,6 @@ class Measurement(BaseModel):
     interval: tuple[float, float] | None = None
     interval_contains: str | None = None
     method: str
-    source: str = ""
+    source: str = Field(description="where the method is described, with its DOI where it has one")
     settings: dict[str, Any] = {}
     note: str | None = Field(default=None, description="why there is no value or no interval")

@@ -325,7 +325,7 @@ def sampled(
     *,
     unit: str,
     method: str,
-    source: str = "",
+    source: str,
     why_not: str | None = None,
     settings: Mapping[str, object] | None = None,
 ) -> Measurement:

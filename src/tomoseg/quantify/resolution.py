@@ -121,7 +121,7 @@ def change_at_half(one: Measurement) -> float | None:
 
     Examples
     --------
-    >>> one = Measurement(name="a", value=2.0, unit="1/um", method="", settings={"at_half_resolution": 1.9})
+    >>> one = Measurement(name="a", value=2.0, unit="1/um", method="", source="", settings={"at_half_resolution": 1.9})
     >>> round(change_at_half(one), 6)
     -0.05
     """

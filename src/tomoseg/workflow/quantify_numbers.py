@@ -32,6 +32,8 @@ from tomoseg.workflow.quantify_run import Sums
 from tomoseg.workflow.quantify_sizes import SizeSums
 from tomoseg.workflow.segmentation import Segmentation
 
+_BELLA = "Bella, Ferri, Hernandez-Orallo, Ramirez-Quintana, ICDM 2010, 737, DOI 10.1109/ICDM.2010.75"
+
 
 def measurements(segmentation: Segmentation, found: Sums) -> list[Measurement]:
     """Return all numbers, in the order in which a reader looks for them."""
@@ -112,6 +114,7 @@ def _from_probabilities(segmentation: Segmentation, names: Names) -> list[Measur
             value=float(sums[name]),
             unit="1",
             method="mean of the network's calibrated probabilities, which counts voxels that two phases share in part",
+            source=_BELLA,
         )
         for name in names.classes
     ]
@@ -140,7 +143,7 @@ def in_words(one: Measurement) -> str:
 
     Examples
     --------
-    >>> in_words(Measurement(name="phase fraction pore", value=0.3, unit="1", interval=(0.28, 0.32), method=""))
+    >>> in_words(Measurement(name="pore", value=0.3, unit="1", interval=(0.28, 0.32), method="", source=""))
     '0.3000 (0.2800 to 0.3200)'
     """
     if one.value is None:
