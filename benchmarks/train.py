@@ -2,7 +2,8 @@
 
 `python benchmarks/train.py [--out results] [--only minute sandstone phantom ...] [--seeds 0 1]` makes the named rows of
 the table; each score is a line of JSON in OUT/train.jsonl as soon as it is there. On a machine that others use as well,
-`--steps-a-minute N` trains for as many steps as a quiet one makes in the time.
+`--steps-a-minute N` trains for as many steps as a quiet one makes in the time. `--recipe` is for recipes other than
+the default; take an OUT of its own.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=["minute", "sandstone", *PHANTOM, "adapt"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps-a-minute", type=int)
+    parser.add_argument("--recipe", default="fast")
     parser.add_argument("--tested", nargs="*", default=[], help="sandstone slices to hold out, like 0150; all without")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,11 @@ def budget(given: argparse.Namespace, minutes: float) -> tuple[str, float]:
     return ("--minutes", minutes) if per_minute is None else ("--steps", round(minutes * per_minute))
 
 
+def how(given: argparse.Namespace, minutes: float, seed: int) -> tuple[object, ...]:
+    """Return the options of a training: by which recipe, how long, from which seed."""
+    return ("--recipe", given.recipe, *budget(given, minutes), "--seed", seed, "--force")
+
+
 def run(*words: object) -> dict[str, float]:
     """Run a verb of tomoseg; return its seconds and the peak of its memory in MB."""
     began = time.perf_counter()
@@ -100,11 +107,11 @@ def sandstone(given: argparse.Namespace, name: str, minutes: float, seed: int) -
     for tested in (one for one in names if not given.tested or one[-8:-4] in given.tested):
         kept = copied(labels, [one for one in names if one != tested], out / "sandstone_labels")
         model = out / f"{name}_{tested[-8:-4]}_{seed}.tomoseg"
-        used = run("train", images, kept, "-o", model, *budget(given, minutes), "--classes", *SANDSTONE_CLASSES,
-                   "--seed", seed, "--force")  # fmt: skip
+        used = run("train", images, kept, "-o", model, *how(given, minutes, seed), "--classes", *SANDSTONE_CLASSES)
         for noise_std in NOISE:
             scores = score(model, images, labels, out / f"{model.stem}_{noise_std:.0f}", noise_std=noise_std)
-            record(out, "train", row=name, tested=tested, seed=seed, **used, **facts(model), **scores)
+            named = {"row": name, "recipe": given.recipe, "tested": tested, "seed": seed}
+            record(out, "train", **named, **used, **facts(model), **scores)
 
 
 def phantom(given: argparse.Namespace, name: str, row: Row, seed: int) -> None:
@@ -120,12 +127,12 @@ def phantom(given: argparse.Namespace, name: str, row: Row, seed: int) -> None:
         for i, path in enumerate(sorted(drawn.iterdir())):
             Image.fromarray(strokes(np.asarray(Image.open(path)), np.random.default_rng([seed, i]))).save(path)
     model = out / f"{name}_{seed}.tomoseg"
-    used = run("train", images, drawn, "-o", model, *budget(given, row.minutes), "--classes", *PHANTOM_CLASSES,
-               "--seed", seed, "--force", *row.words, *words)  # fmt: skip
+    used = run("train", images, drawn, "-o", model, *how(given, row.minutes, seed), "--classes", *PHANTOM_CLASSES,
+               *row.words, *words)  # fmt: skip
     for noise_std in LEVELS if row.trust else LEVELS[::2] + LEVELS[3:]:
         scores = score(model, images, test, out / f"{model.stem}_{noise_std:.0f}", noise_std=noise_std)
         trust = trusted(model, images, test, noise_std=noise_std) if row.trust else {}
-        record(out, "train", row=name, seed=seed, **used, **facts(model), **scores, **trust)
+        record(out, "train", row=name, recipe=given.recipe, seed=seed, **used, **facts(model), **scores, **trust)
 
 
 def phantom_parts(out: Path) -> tuple[Path, Path, Path]:
@@ -141,13 +148,12 @@ def adapt(given: argparse.Namespace, seed: int) -> None:
     images, labels, test = phantom_parts(out)
     five = copied(labels, [f"slice_{z:04d}.tif" for z in (8, 32, 56, 80, 99)], out / "five_labels")
     clean, adapted = out / f"clean_{seed}.tomoseg", out / f"adapted_{seed}.tomoseg"
-    run("train", images, five, "-o", clean, *budget(given, 5), "--noise-std", 0, 0, "--classes", *PHANTOM_CLASSES,
-        "--seed", seed, "--force")  # fmt: skip
+    run("train", images, five, "-o", clean, *how(given, 5, seed), "--noise-std", 0, 0, "--classes", *PHANTOM_CLASSES)
     noisy = with_noise(images, out / "noisy_images", 5000.0, seed)
     used = run("adapt", clean, noisy, "-o", adapted, *budget(given, 1), "--seed", seed, "--force")
     for name, model in (("adapted", adapted), ("unadapted", clean)):
         scores = score(model, noisy, test, out / f"{model.stem}_on_noisy", noise_std=0.0)
-        record(out, "train", row="adapt", model=name, seed=seed, **used, **scores)
+        record(out, "train", row="adapt", recipe=given.recipe, model=name, seed=seed, **used, **scores)
 
 
 def with_noise(images: Path, target: Path, noise_std: float, seed: int) -> Path:

@@ -23,9 +23,9 @@ SHAPE = (37, 70, 150)
 TORCH = ("--engine", "torch", "--threads", 1)
 
 
-def make_model(path: Path, *, context: int = 1, seed: int = 0) -> Path:
+def make_model(path: Path, *, context: int = 1, seed: int = 0, mirrored: int = 1) -> Path:
     torch.manual_seed(seed)
-    network = UNet(UNetConfig(classes=3, context=context, widths=(4, 8), bottleneck=8))
+    network = UNet(UNetConfig(classes=3, context=context, widths=(4, 8), bottleneck=8, mirrored=mirrored))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.uniform_(0.05, 0.3)

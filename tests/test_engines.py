@@ -48,6 +48,19 @@ def test_in_float32_every_engine_gives_torchs_probabilities(model: Model, asked:
         np.testing.assert_allclose(engine.run(stack), exact.run(stack), atol=1e-5)
 
 
+@pytest.mark.parametrize("asked", ["onnx", "openvino"])
+def test_every_engine_averages_over_the_views(tmp_path: Path, asked: str) -> None:
+    model = load_model(make_model(tmp_path / "m.tomoseg", mirrored=4))
+    exact = TorchEngine(model.network())
+    chosen = choose_engine(model, asked=asked, threads=1, cache=tmp_path, say=print)
+    for choice in (chosen, *(choice for choice in choosing.candidates(asked) if choice.precision != "int8")):
+        engine = make_engine(model, choice, threads=1, cache=tmp_path)
+        for stack in stacks(model):
+            found, mirrored = engine.run(stack), np.flip(engine.run(np.flip(stack, 2)), 2)
+            np.testing.assert_allclose(found, mirrored, atol=1e-5 if choice.precision == "f32" else 0.02)
+            np.testing.assert_allclose(found, exact.run(stack), atol=1e-5 if choice.precision == "f32" else 0.2)
+
+
 class Spoiled:
     """Gives another class for a part of the pixels."""
 
@@ -288,11 +301,13 @@ def test_another_version_is_refused(model: Model) -> None:
         make_engine(model, choice, threads=1)
 
 
+@pytest.mark.parametrize("views", [1, 2])
 def test_an_exported_model_gives_torchs_probabilities_from_grey_values(
-    path: Path, model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], views: int
 ) -> None:
     import onnxruntime
 
+    model = load_model(path := make_model(tmp_path / "m.tomoseg", mirrored=views))
     out = tmp_path / "m.onnx"
     assert run(["export", str(path), "-o", str(out), "--quiet"]) == 0
     made = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])

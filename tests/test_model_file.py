@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ def test_save_then_load_is_the_identity(tmp_path):
     assert {n: v.shape for n, v in after.weights.items()} == {n: v.shape for n, v in before.weights.items()}
     np.testing.assert_array_equal(after.samples.images, before.samples.images)
     np.testing.assert_array_equal(after.samples.labels, before.samples.labels)
+
+
+def test_models_that_average_over_other_views_are_not_the_same():
+    made = model()
+    views = [made.record.network.model_copy(update={"mirrored": n}) for n in (1, 2, 4)]
+    contents = [replace(made, record=made.record.model_copy(update={"network": one})).content for one in views]
+    assert contents[0] == made.content
+    assert len(set(contents)) == 3
 
 
 def test_files_load_whatever_the_length_of_their_header(tmp_path):

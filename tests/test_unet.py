@@ -107,6 +107,36 @@ def test_folded_batch_norms_change_nothing(shape):
     np.testing.assert_allclose(TorchEngine(made).run(image), direct, atol=1e-5)
 
 
+@pytest.mark.parametrize(("views", "alike"), [(1, []), (2, [(1, 2)]), (4, [(1, 2), (1,), (2,)])])
+def test_what_prediction_averages_over_makes_no_difference_to_it(views, alike):
+    made = network(enlarge="nearest", first=1, mirrored=views)
+    image = np.random.default_rng(3).random((1, 32, 48)).astype(np.float32)
+    found = made(torch.from_numpy(image[None]))[0].detach().numpy()
+    for axes in [(1, 2), (1,), (2,)]:
+        seen = made(torch.from_numpy(np.flip(image, axes)[None].copy()))[0].detach().numpy()
+        same = np.allclose(np.flip(seen, axes), found, atol=1e-6)
+        assert same == (axes in alike), axes
+
+
+def test_views_are_averaged_as_logits_and_only_out_of_training():
+    plain, made = network(), network(mirrored=2)
+    image = torch.rand(1, 1, 16, 24)
+    turned = plain(image.flip(2, 3)).flip(2, 3)
+    torch.testing.assert_close(made(image), (plain(image) + turned) / 2)
+    torch.testing.assert_close(made.train()(image), plain.train()(image))
+
+
+@pytest.mark.parametrize("views", [2, 4])
+def test_tiles_hide_no_view(views):
+    made = network(mirrored=views)
+    image = np.random.default_rng(4).random((61, 83)).astype(np.float32)
+    runner = Runner(TorchEngine(made), made.config, WINDOW, 16)
+    found = np.zeros((3, *image.shape), np.float32)
+    for core, probabilities in runner.parts([image]):
+        found[(slice(None), *core)] = probabilities
+    np.testing.assert_allclose(found, reference(made, image[None]), atol=2e-6)
+
+
 def test_training_with_kept_statistics_is_as_if_batch_norms_stood_alone():
     made, image = network(dropout=0.0), torch.rand(2, 1, 24, 32)
     norms = [module for module in made.modules() if isinstance(module, torch.nn.BatchNorm2d)]

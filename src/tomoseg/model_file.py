@@ -170,8 +170,10 @@ class Model:
 
     @property
     def content(self) -> str:
-        """Hash of the weights."""
-        return content_hash(*(self.weights[name] for name in sorted(self.weights)))
+        """Hash of the weights, and of how many views prediction averages over where it is more than one."""
+        views = self.record.network.mirrored
+        weights = [self.weights[name] for name in sorted(self.weights)]
+        return content_hash(*weights, *([np.array(views)] if views > 1 else []))
 
 
 def network_of(config: UNetConfig, weights: Mapping[str, np.ndarray], *, place: str = "the model") -> UNet:

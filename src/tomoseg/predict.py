@@ -124,7 +124,7 @@ def bytes_per_pixel(network: UNetConfig) -> int:
     # each step has a quarter of the pixels of the one above it
     channels = max(-(-width // (1 << 2 * step)) for step, width in enumerate(network.widths))
     given_and_found = _BYTES_OF_INPUT * network.channels + _BYTES_OF_OUTPUT * network.classes
-    return _BYTES_PER_PIXEL_AND_CHANNEL * -(-channels // network.stem**2) + given_and_found
+    return network.mirrored * (_BYTES_PER_PIXEL_AND_CHANNEL * -(-channels // network.stem**2) + given_and_found)
 
 
 def read_stack(read: Callable[[int], Slice], channels: Sequence[int]) -> list[Slice]:

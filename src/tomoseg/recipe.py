@@ -1,4 +1,4 @@
-"""Recipes: the network's size and all that steers its training, with the three that have a name."""
+"""Recipes: the network's size and all that steers its training, with the four that have a name."""
 
 from __future__ import annotations
 
@@ -83,10 +83,13 @@ POSTER = Recipe(
     calibrate=False,
 )
 
+THOROUGH = Recipe(mirrored=4)
+"""For who has the time: fewer errors, where prediction may take several times as long."""
+
 ROBUST = Recipe(patches=PatchSettings(artefact_share=0.25, resized_share=0.3))
 """For scans with rings, streaks, blur, drift, beam hardening or correlated noise that the labelled ones don't have."""
 
-RECIPES = {"fast": FAST, "robust": ROBUST, "poster": POSTER}
+RECIPES = {"fast": FAST, "thorough": THOROUGH, "robust": ROBUST, "poster": POSTER}
 
 
 def load_recipe(name: str) -> Recipe:

@@ -20,6 +20,10 @@ from torch.nn import functional
 
 from tomoseg.unet_config import UNetConfig
 
+_Y, _X = 2, 3
+_OTHER_VIEWS = {2: ((_Y, _X),), 4: ((_Y, _X), (_Y,), (_X,))}
+"""Axes that are reversed for an image's views but the first, which is as it is."""
+
 
 class Convolutions(nn.Sequential):
     """Once or twice: 3x3 convolution, batch norm, ReLU.
@@ -79,7 +83,18 @@ class UNet(nn.Module):
         self.spread = nn.PixelShuffle(config.stem) if config.stem > 1 else nn.Identity()
 
     def forward(self, image: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
-        """Return logits; y and x must be multiples of the config's `grid`."""
+        """Return logits; y and x must be multiples of the config's `grid`.
+
+        Out of training, the mean of the logits over the config's `mirrored` views.
+        """
+        if self.training or self.config.mirrored == 1:
+            return self._logits(image)
+        others = _OTHER_VIEWS[self.config.mirrored]
+        views = self._logits(torch.cat([image, *(image.flip(axes) for axes in others)]))
+        first, *found = views.chunk(self.config.mirrored)
+        return torch.stack([first, *map(torch.flip, found, others)]).mean(dim=0)
+
+    def _logits(self, image: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch class y x"]:
         logits: Tensor = self.spread(self.classify(self.features(image)))
         return logits
 

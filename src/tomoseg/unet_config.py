@@ -23,6 +23,12 @@ Widths = Annotated[
 Bottleneck = Annotated[int, Field(ge=1, le=4096, description="channels at the coarsest resolution")]
 
 
+Mirrored = Annotated[
+    Literal[1, 2, 4],
+    Field(description="views of a tile that prediction averages over: as it is, turned by 180 degrees, both mirrored"),
+]
+
+
 class NetworkShape(BaseModel):
     """What of a network a recipe chooses; the defaults are those of model files that do not say."""
 
@@ -39,6 +45,7 @@ class NetworkShape(BaseModel):
     enlarge: Enlarge = "transposed"
     first: First = 2
     dropout: Dropout = 0.0
+    mirrored: Mirrored = 1
 
     @property
     def grid(self) -> int:

@@ -52,7 +52,10 @@ class TrainSettings(Reading):
         float | None, Field(gt=0, description="time to train, validation included; 5 without --minutes and --steps")
     ] = None
     steps: Annotated[int | None, Field(ge=1, description="training steps instead, for repeatable runs")] = None
-    recipe: Annotated[str, Field(description="fast, robust (against artefacts), poster, or a .toml file")] = "fast"
+    recipe: Annotated[
+        str,
+        Field(description="fast, thorough (slower prediction), robust (against artefacts), poster, or a .toml file"),
+    ] = "fast"
     context: Annotated[
         int | None, Field(ge=0, le=8, description="neighbouring slices seen on either side; 2 where there are any")
     ] = None
