@@ -16,8 +16,8 @@ from tomoseg.unet_config import Bottleneck, Dropout, Enlarge, First, NetworkShap
 class Recipe(NetworkShape):
     """How a network is built and trained; the defaults are the recipe `fast`."""
 
-    widths: Widths = (12, 24)
-    bottleneck: Bottleneck = 48
+    widths: Widths = (16, 32)
+    bottleneck: Bottleneck = 64
     enlarge: Enlarge = "nearest"
     first: First = 1
     dropout: Dropout = 0.1
