@@ -86,7 +86,7 @@ def budget(given: argparse.Namespace, minutes: float) -> tuple[str, float]:
 
 
 def how(given: argparse.Namespace, minutes: float, seed: int) -> tuple[object, ...]:
-    """Return the options of a training: by which recipe, how long, from which seed."""
+    """Return the options of a training: recipe, length, seed."""
     return ("--recipe", given.recipe, *budget(given, minutes), "--seed", seed, "--force")
 
 
