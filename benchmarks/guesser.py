@@ -34,7 +34,7 @@ from tomoseg.recipe import FAST
 from tomoseg.train import choose_precision, rate_factor
 from tomoseg.unet import UNet
 
-RECIPE = FAST.model_copy(update={"dropout": 0.0})
+RECIPE = FAST.model_copy(update={"widths": (12, 24), "bottleneck": 48, "dropout": 0.0})  # as the shipped ones
 SIZE, BATCH, SHOWN = 128, 4, 2
 FEWEST = 20  # pixels of a phase, for a mean
 KEPT, HELD = 96, 24  # samples to draw from, and samples that test

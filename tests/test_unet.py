@@ -35,9 +35,10 @@ def reference(made, image):
     return given[:, halo : halo + image.shape[-2], halo : halo + image.shape[-1]]
 
 
+@pytest.mark.parametrize("mirrored", [1, 2, 4])
 @pytest.mark.parametrize(("shape", "tile"), [((61, 83), 16), ((40, 40), 8), ((33, 70), 24), ((5, 90), 64)])
-def test_a_slice_in_tiles_equals_the_reference(shape, tile):
-    made = network()
+def test_a_slice_in_tiles_equals_the_reference(shape, tile, mirrored):
+    made = network(mirrored=mirrored)
     image = np.random.default_rng(1).random(shape).astype(np.float32)
     runner = Runner(TorchEngine(made), made.config, WINDOW, tile)
     found = np.zeros((3, *shape), np.float32)
@@ -124,17 +125,6 @@ def test_views_are_averaged_as_logits_and_only_out_of_training():
     turned = plain(image.flip(2, 3)).flip(2, 3)
     torch.testing.assert_close(made(image), (plain(image) + turned) / 2)
     torch.testing.assert_close(made.train()(image), plain.train()(image))
-
-
-@pytest.mark.parametrize("views", [2, 4])
-def test_tiles_hide_no_view(views):
-    made = network(mirrored=views)
-    image = np.random.default_rng(4).random((61, 83)).astype(np.float32)
-    runner = Runner(TorchEngine(made), made.config, WINDOW, 16)
-    found = np.zeros((3, *image.shape), np.float32)
-    for core, probabilities in runner.parts([image]):
-        found[(slice(None), *core)] = probabilities
-    np.testing.assert_allclose(found, reference(made, image[None]), atol=2e-6)
 
 
 def test_training_with_kept_statistics_is_as_if_batch_norms_stood_alone():

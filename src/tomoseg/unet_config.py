@@ -14,19 +14,11 @@ First = Annotated[int, Field(ge=1, le=2, description="convolutions before the fi
 Dropout = Annotated[
     float, Field(ge=0, lt=1, description="share of the bottleneck's channels left out at a training step")
 ]
-
-
 Widths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=4096)], ...],
     Field(min_length=1, max_length=6, description="channels of each step, full resolution first"),
 ]
 Bottleneck = Annotated[int, Field(ge=1, le=4096, description="channels at the coarsest resolution")]
-
-
-Mirrored = Annotated[
-    Literal[1, 2, 4],
-    Field(description="views of a tile that prediction averages over: as it is, turned by 180 degrees, both mirrored"),
-]
 
 
 class NetworkShape(BaseModel):
@@ -45,7 +37,10 @@ class NetworkShape(BaseModel):
     enlarge: Enlarge = "transposed"
     first: First = 2
     dropout: Dropout = 0.0
-    mirrored: Mirrored = 1
+    mirrored: Literal[1, 2, 4] = Field(
+        default=1,
+        description="views that prediction averages over: as it is; turned by 180 degrees, too; mirrored, too",
+    )
 
     @property
     def grid(self) -> int:
