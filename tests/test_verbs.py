@@ -202,6 +202,14 @@ def test_five_labelled_slices_train_with_their_unlabelled_neighbours(place, scan
     assert load_model(model).record.network.context == 1
 
 
+def test_a_recipe_may_ask_for_mirrored_views_and_the_report_says_so(place, scan):
+    (place / "views.toml").write_text("mirrored = 4\n" + TINY)
+    model = train(place, scan, "views.tomoseg", "--steps", 2, "--test", "32:40", "--recipe", place / "views.toml")
+    assert load_model(model).record.network.mirrored == 4
+    assert tomoseg("evaluate", model, *scan, "-o", place / "by_views", "--quiet") == 0
+    assert "the mean over 4 mirrored views" in (place / "by_views/report.html").read_text()
+
+
 def test_strokes_are_filled_up_and_the_report_says_so(place, scan, capsys):
     few = place / "strokes"
     few.mkdir()

@@ -24,6 +24,7 @@ from tomoseg.report import (
     write_json,
     write_report,
 )
+from tomoseg.unet_config import UNetConfig
 from tomoseg.workflow.console import Console
 from tomoseg.workflow.evaluate import Evaluation, number_error
 
@@ -225,16 +226,21 @@ def _training_words(timing: Mapping[str, float]) -> list[str]:
     return [*words, f"{timing['passes']:g} passes"] if "passes" in timing else words
 
 
+def _network_words(network: UNetConfig) -> str:
+    channels = "-".join(map(str, (*network.widths, network.bottleneck)))
+    views = f", the mean over {network.mirrored} mirrored views" if network.mirrored > 1 else ""
+    return f"U-Net, channels {channels}, {network.context} context slices on either side{views}"
+
+
 def _training_section(record: ModelRecord) -> Section:
     timing = record.provenance.timing
     facts = [
-        ("network", f"U-Net, channels {'-'.join(map(str, (*record.network.widths, record.network.bottleneck)))}, "
-                    f"{record.network.context} context slices on either side"),
+        ("network", _network_words(record.network)),
         ("training", ", ".join(_training_words(timing))),
         ("machine", f"{record.provenance.machine}; matrix products at {timing['matrix_product_gflops']:g} GFLOP/s"),
         ("noise in training", _noise_words(record)),
         ("slices", _role_words(record)),
-    ]  # fmt: skip
+    ]
     if record.guessed:
         share = f"{100 * record.labelled_share:.2g} % of the pixels of these slices; the others were guessed"
         too_sure = "" if record.calibration else ", so that at interfaces probabilities claim too much"
