@@ -22,6 +22,7 @@ MOST_EDGE = 1024
 
 DEFAULT_MEMORY = 2_000_000_000
 _BYTES_PER_PIXEL_AND_CHANNEL = 24  # measured: the peak of a forward pass, by the channels of its largest step
+_SLACK_OF_VIEWS = 1.3  # measured: several views in one batch, and what the allocator keeps of layers so large
 _BYTES_OF_INPUT, _BYTES_OF_OUTPUT = 12, 8  # a value of the stack, its copies in the engine's order; logits and softmax
 
 
@@ -118,13 +119,14 @@ def bytes_per_pixel(network: UNetConfig) -> int:
 
     Examples
     --------
-    >>> bytes_per_pixel(UNetConfig(classes=3))
-    420
+    >>> bytes_per_pixel(UNetConfig(classes=3)), bytes_per_pixel(UNetConfig(classes=3, mirrored=2))
+    (420, 1092)
     """
     # each step has a quarter of the pixels of the one above it
     channels = max(-(-width // (1 << 2 * step)) for step, width in enumerate(network.widths))
     given_and_found = _BYTES_OF_INPUT * network.channels + _BYTES_OF_OUTPUT * network.classes
-    return network.mirrored * (_BYTES_PER_PIXEL_AND_CHANNEL * -(-channels // network.stem**2) + given_and_found)
+    one_view = _BYTES_PER_PIXEL_AND_CHANNEL * -(-channels // network.stem**2) + given_and_found
+    return one_view if network.mirrored == 1 else round(_SLACK_OF_VIEWS * network.mirrored * one_view)
 
 
 def read_stack(read: Callable[[int], Slice], channels: Sequence[int]) -> list[Slice]:
