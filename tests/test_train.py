@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tomoseg.patches import PatchSettings
 from tomoseg.recipe import Recipe, load_recipe
 from tomoseg.train import SETTLED_FROM, Budget, make_fabric, rate_factor, start, train
 from tomoseg.unet_config import UNetConfig
+from tomoseg.workflow.train import TrainSettings, usual_recipe
 
 RECIPE = Recipe(widths=(4, 8), bottleneck=8, learning_rate=1e-2, patches=PatchSettings(size=32, batch=4))
 CONFIG = UNetConfig(classes=2, widths=(4, 8), bottleneck=8, dropout=0.25)
@@ -226,3 +229,17 @@ def test_weights_and_statistics_are_averaged_each_with_its_own():
     assert "first.1.running_mean" in moved and "classify.weight" in moved
     for name in moved:  # after the first step ten elevenths of the way
         torch.testing.assert_close(averaged[name], fresh[name] + (now[name] - fresh[name]) * 10 / 11)
+
+
+@pytest.mark.parametrize(
+    ("length", "name"),
+    [
+        ({}, "fast"),
+        ({"minutes": 1.0}, "brief"),
+        ({"minutes": 2.0}, "fast"),
+        ({"steps": 1499}, "brief"),
+        ({"steps": 1500}, "fast"),
+    ],
+)
+def test_a_short_training_gets_the_small_network(length, name):
+    assert usual_recipe(TrainSettings(out=Path("m.tomoseg"), **length)) == name

@@ -210,6 +210,15 @@ def test_a_recipe_may_ask_for_mirrored_views_and_the_report_says_so(place, scan)
     assert "the mean over 4 mirrored views" in (place / "by_views/report.html").read_text()
 
 
+def test_without_a_recipe_a_short_training_is_a_brief_one(place, scan):
+    for words, name, widths in (((), "brief", (12, 24)), (("--recipe", "fast"), "fast", (16, 32))):
+        model = place / f"{name}.tomoseg"
+        given = ("--steps", 1, "--context", 0, "--gap", 8, "--threads", 1, "--patch", 32, "--quiet")
+        assert tomoseg("train", *scan, "-o", model, *given, *words) == 0
+        record = load_model(model).record
+        assert (record.network.widths, record.provenance.settings["recipe"]) == (widths, name)
+
+
 def test_strokes_are_filled_up_and_the_report_says_so(place, scan, capsys):
     few = place / "strokes"
     few.mkdir()

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tomoseg.workflow.prepare import Prepared
 
 DEFAULT_MINUTES = 5.0
+BRIEF_MINUTES, BRIEF_STEPS = 2.0, 1500
+"""Trainings shorter than this are brief ones, for which a smaller network is better."""
+
 _CHECKPOINT_EVERY_SECONDS = 30.0
 
 
@@ -53,9 +56,12 @@ class TrainSettings(Reading):
     ] = None
     steps: Annotated[int | None, Field(ge=1, description="training steps instead, for repeatable runs")] = None
     recipe: Annotated[
-        str,
-        Field(description="fast, thorough (slower prediction), robust (against artefacts), poster, or a .toml file"),
-    ] = "fast"
+        str | None,
+        Field(
+            description="fast, brief (a smaller network), thorough (slower prediction), robust (against artefacts), "
+            f"poster, or a .toml file; without it fast, or brief below {BRIEF_MINUTES:g} minutes or {BRIEF_STEPS} steps"
+        ),
+    ] = None
     context: Annotated[
         int | None, Field(ge=0, le=8, description="neighbouring slices seen on either side; 2 where there are any")
     ] = None
@@ -207,7 +213,9 @@ def train_on(
     from tomoseg.slices import choose_context
     from tomoseg.workflow import prepare as work
 
-    recipe = _adjusted(load_recipe(settings.recipe), settings)
+    name = settings.recipe or usual_recipe(settings)
+    settings = settings.model_copy(update={"recipe": name})
+    recipe = _adjusted(load_recipe(name), settings)
     context = choose_context(scans, asked=recipe.context if settings.context is None else settings.context)
     reach = work.network_for(recipe, scans, context=context).reach
     gap = work.choose_gap(scans, context=context, reach=reach) if settings.gap is None else settings.gap
@@ -235,6 +243,13 @@ def train_on(
         console.say(f"by the structures in the guesses, slices nearer than {further} to these are no test")
         prepared = replace(prepared, gap=further)
     return _train(prepared, recipe, settings, console)
+
+
+def usual_recipe(settings: TrainSettings) -> str:
+    """Return the name of the recipe where none is asked for, by the length of the training."""
+    if settings.steps is not None:
+        return "brief" if settings.steps < BRIEF_STEPS else "fast"
+    return "brief" if (settings.minutes or DEFAULT_MINUTES) < BRIEF_MINUTES else "fast"
 
 
 def _adjusted(recipe: Recipe, settings: TrainSettings) -> Recipe:
