@@ -216,6 +216,7 @@ def train_on(
     name = settings.recipe or usual_recipe(settings)
     settings = settings.model_copy(update={"recipe": name})
     recipe = _adjusted(load_recipe(name), settings)
+    console.say(f"recipe {name}: a U-Net of {'-'.join(map(str, (*recipe.widths, recipe.bottleneck)))} channels")
     context = choose_context(scans, asked=recipe.context if settings.context is None else settings.context)
     reach = work.network_for(recipe, scans, context=context).reach
     gap = work.choose_gap(scans, context=context, reach=reach) if settings.gap is None else settings.gap
